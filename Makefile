@@ -1,0 +1,52 @@
+# make demo and make test are all that a new user needs; `make help` lists the rest.
+
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MODULE      := github.com/inferprobe/inferprobe
+TAGS        := hftokenizers
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+REVISION    ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+BUILD_DATE  ?= $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
+PKG_VERSION := github.com/prometheus/common/version
+LDFLAGS     := -s -w -X $(PKG_VERSION).Version=$(VERSION) -X $(PKG_VERSION).Revision=$(REVISION) \
+               -X $(PKG_VERSION).BuildDate=$(BUILD_DATE)
+NATIVE      := internal/tokenizer/native
+LIB         := build/lib/libtokenizers.a
+
+.PHONY: help
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: build ## Build, then sweep the embedded simulator until ^C: the main job, without a network or a GPU.
+	bin/inferprobe demo
+
+.PHONY: build
+build: $(LIB) ## Build bin/inferprobe.
+	go build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o bin/inferprobe ./cmd/inferprobe
+
+.PHONY: test
+test: $(LIB) ## Vet and run every test with the race detector.
+	go vet -tags $(TAGS) ./...
+	go test -race -tags $(TAGS) ./...
+
+.PHONY: lib
+lib: $(LIB) ## Build the HuggingFace tokenizer library from the Go module's own Rust source.
+
+# The archive is built once and kept under build/, which git ignores; `git clean -dfx` starts over.
+$(LIB): go.mod $(NATIVE)/Cargo.toml $(NATIVE)/Cargo.lock $(NATIVE)/src/lib.rs
+	@for tool in go cargo cc strip; do command -v $$tool >/dev/null || { \
+	  echo "make: '$$tool' is missing. The tokenizer library is built from source and needs Go, Rust and a C/C++ compiler:" >&2; \
+	  echo "  Go 1.26 or newer     https://go.dev/dl/" >&2; \
+	  echo "  Rust 1.87 or newer   https://rustup.rs" >&2; \
+	  echo "  a C/C++ compiler     Debian, Ubuntu: apt-get install build-essential; macOS: xcode-select --install" >&2; \
+	  exit 1; }; done
+	go mod download github.com/daulet/tokenizers
+	@echo "building the tokenizer library once (1 to 3 minutes on two cores)"
+	DAULET_TOKENIZERS_DIR="$$(go list -m -f '{{.Dir}}' github.com/daulet/tokenizers)" \
+	  cargo build --release --locked --manifest-path $(NATIVE)/Cargo.toml --target-dir build/cargo
+	install -D -m 0644 build/cargo/release/libtokenizers.a $@ && strip -S $@
+
+.PHONY: clean
+clean: ## Remove what was built.
+	rm -rf bin build

@@ -1,0 +1,210 @@
+package probe
+
+import (
+	"slices"
+	"time"
+)
+
+// Profile is the shape of the load of one cycle.
+type Profile string
+
+// The profiles, named as GuideLLM names them.
+const (
+	ProfileSweep       Profile = "sweep"       // synchronous, throughput, then constant rates between the two
+	ProfileSynchronous Profile = "synchronous" // one request after another
+	ProfileThroughput  Profile = "throughput"  // as many at once as allowed
+	ProfileConstant    Profile = "constant"    // open loop, evenly spaced
+	ProfilePoisson     Profile = "poisson"     // open loop, exponential gaps
+)
+
+// Profiles returns every profile.
+func Profiles() []Profile {
+	return []Profile{ProfileSweep, ProfileSynchronous, ProfileThroughput, ProfileConstant, ProfilePoisson}
+}
+
+// Names of the stages of a sweep. The numbered ones are constant-1 … constant-9, also where arrivals are Poisson: the
+// name is a label that must not change from cycle to cycle.
+const (
+	StageSynchronous = "synchronous"
+	StageThroughput  = "throughput"
+	StageCanary      = "canary"
+)
+
+// Workload is the emulated data of a cycle.
+type Workload struct {
+	API          string // "chat" or "completions"
+	Tokenizer    string // as configured: a Hub repository, a folder or a file
+	PromptTokens Length
+	OutputTokens Length
+}
+
+// Length is a number of tokens with the spread that GuideLLM v0.1 knew. Without Variance lengths are Mean, or uniform in
+// [Min, Max] where these are set; with it they are normal around Mean, cut to [Min, Max].
+type Length struct {
+	Mean     int
+	Variance int
+	Min, Max int // 0 = not set
+}
+
+// Cycle is one run of a sweep, or of another profile, on one endpoint.
+type Cycle struct {
+	ID          string // endpoint name and start time
+	Endpoint    Endpoint
+	Server      string // what answers, as far as it says: "vllm 0.32.0"; empty if unknown
+	Workload    Workload
+	Profile     Profile
+	MaxDuration time.Duration // limit of each stage
+	MaxRequests int           // limit of each stage, 0 = none
+	Started     time.Time
+	Ended       time.Time
+	Stages      []Stage // in the order in which they ran
+	Skipped     []Skip
+	Failure     *CycleFailure // nil if every stage ran or was skipped on purpose
+	Objectives  Objectives
+	Capacity    Capacity
+}
+
+// CycleFailure is why a cycle could not be run to its end.
+type CycleFailure struct {
+	Reason string // a Reason, or one of the cycle's own: see CycleFailureReasons
+	Detail string // one line
+}
+
+// Reasons of a failed cycle beside those of a request.
+const (
+	CycleTokenizer   = "tokenizer"   // the tokenizer could not be had, or prompts cannot be made with it
+	CycleDiscovery   = "discovery"   // the endpoint serves no model, or not the one configured
+	CycleInterrupted = "interrupted" // we were told to stop in the middle
+	CycleInternal    = "internal"    // a fault of our own
+)
+
+// CycleFailureReasons returns every reason a cycle can fail with.
+func CycleFailureReasons() []string {
+	reasons := []string{CycleTokenizer, CycleDiscovery, CycleInterrupted, CycleInternal}
+	for _, r := range Reasons() {
+		reasons = append(reasons, string(r))
+	}
+	return reasons
+}
+
+// Skip is a stage that was not run, with its reason.
+type Skip struct {
+	Stage  string
+	Reason string // a word: "error_rate", "interrupted", "no_rate"
+	Detail string
+}
+
+// Objectives are the limits that an endpoint should keep; zero where none is set.
+type Objectives struct {
+	TimeToFirstTokenP90  time.Duration
+	InterTokenLatencyP90 time.Duration
+	RequestDurationP90   time.Duration
+	ErrorRate            float64 // of completed and failed requests, 0…1
+}
+
+// IsZero reports whether no objective is set.
+func (o Objectives) IsZero() bool { return o == Objectives{} }
+
+// Capacity is what a cycle found the endpoint can bear; zero where it found nothing.
+type Capacity struct {
+	RequestsPerSecond     float64 // rate of the throughput stage
+	OutputTokensPerSecond float64
+	// ObjectiveRequestsPerSecond is the highest rate of a valid stage that met every objective, below the lowest one that
+	// did not.
+	ObjectiveRequestsPerSecond float64
+}
+
+// Stage is the outcome of one benchmark of a cycle.
+type Stage struct {
+	Name       string
+	Profile    Profile // synchronous, throughput, constant or poisson
+	TargetRate float64 // requests/s of an open loop, 0 for a closed one
+	Started    time.Time
+	Ended      time.Time
+
+	Completed, Failed, Incomplete int
+	Failures                      map[Reason]int
+	FailureDetails                map[Reason]string // one example each
+	Retries                       int               // sends repeated because a pooled connection was stale
+
+	// RequestsPerSecond and OutputTokensPerSecond are rates over the measured window: the stage without its ramp.
+	// Output tokens count by the time of their arrival, those of unfinished requests too.
+	RequestsPerSecond     float64
+	OutputTokensPerSecond float64
+	WindowStart           time.Duration // since Started
+	WindowEnd             time.Duration
+	InFlight              float64 // mean over the window
+
+	IncompleteOutputTokens int
+
+	// Distributions over completed requests; of gaps, for InterTokenLatency. Durations in seconds.
+	PromptTokens           Distribution
+	OutputTokens           Distribution
+	RequestDuration        Distribution
+	TimeToFirstToken       Distribution
+	TimeToFirstAnswerToken Distribution
+	InterTokenLatency      Distribution
+	TimePerOutputToken     Distribution
+	StreamStall            Distribution
+	// Distributions over every request that was sent.
+	ScheduleDelay Distribution
+	ReceiveLag    Distribution // of every arrival
+
+	ServerPromptTokens Distribution // prompt tokens as the server counted them
+	CachedTokens       int          // prompt tokens that servers said they took from a cache
+	TokensByEvents     int          // completed requests whose output tokens were counted by events for want of usage
+
+	Findings []Finding
+}
+
+// Valid reports whether the measurement itself can be trusted: no finding says otherwise.
+func (s *Stage) Valid() bool {
+	return !slices.ContainsFunc(s.Findings, func(f Finding) bool { return f.Invalidates })
+}
+
+// Finding is something about the measurement, not about the endpoint's speed, that a reader must know.
+type Finding struct {
+	Name        FindingName
+	Detail      string // one line with the numbers behind it
+	Invalidates bool   // the stage's numbers are not to be trusted
+}
+
+// FindingName is a closed set: the invalid_reasons of report/v1.
+type FindingName string
+
+// The findings.
+const (
+	FindingScheduleDelay  FindingName = "schedule_delay"   // requests left late: the open loop was not open
+	FindingReceiveLag     FindingName = "receive_lag"      // this process saw answers late
+	FindingCPUThrottled   FindingName = "cpu_throttled"    // the cgroup's quota held this process back
+	FindingTokenMismatch  FindingName = "token_mismatch"   // prompts are not as long as the tokenizer says
+	FindingTooFewSamples  FindingName = "too_few_samples"  // too few requests to bound a 90th percentile
+	FindingOutputLength   FindingName = "output_length"    // the server did not produce the length asked for
+	FindingClientOverload FindingName = "client_overload"  // our own in-flight limit failed requests
+	FindingNotSettled     FindingName = "not_settled"      // the throughput stage ended before its rate settled
+	FindingCachedPrompts  FindingName = "cached_prompts"   // the server's prefix cache took part
+	FindingNoServerUsage  FindingName = "no_server_usage"  // output tokens were counted by events
+	FindingTokensPerEvent FindingName = "tokens_per_event" // several tokens an event, counts unknown: gaps are per event
+)
+
+// Distribution summarises observations. Quantiles interpolate linearly between order statistics (Hyndman and Fan's
+// type 7, numpy's default). With Count 0 the other fields mean nothing.
+type Distribution struct {
+	Count                                       int
+	Mean, Min, Max                              float64
+	P01, P05, P10, P25, P50, P75, P90, P95, P99 float64
+}
+
+// MinSamples is the number of independent observations from which on quantile q is bounded on both sides with 95 %
+// confidence by order statistics: the smallest n with max(q, 1−q)^n ≤ 0.025 (p50 6, p90 36, p95 72, p99 368).
+func MinSamples(q float64) int {
+	switch {
+	case q >= 0.99 || q <= 0.01:
+		return 368
+	case q >= 0.95 || q <= 0.05:
+		return 72
+	case q >= 0.90 || q <= 0.10:
+		return 36
+	}
+	return 6
+}

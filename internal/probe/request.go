@@ -1,0 +1,166 @@
+// Package probe is the vocabulary of inferprobe: what an endpoint, a request, a result, a stage and a cycle are. Every
+// other package speaks it; it imports the standard library only and does nothing but answer questions about its data.
+package probe
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+)
+
+// ErrStageEnded is the cause with which a request's context is cancelled when its stage ends: such a request is
+// Incomplete. One that is cancelled for any other cause is Failed with ReasonCancelled.
+var ErrStageEnded = errors.New("the stage ended")
+
+// Endpoint names what is measured. Name and Model are the metric labels of everything measured on it.
+type Endpoint struct {
+	Name  string
+	Model string
+	URL   string // base URL, shown in reports; never carries credentials
+}
+
+// Request is one request about to be sent.
+type Request struct {
+	Seq          uint64    // position in its stage, from 0
+	Due          time.Time // when the schedule wants it sent; zero in a closed loop
+	Body         []byte    // the JSON body, valid until the Result has been recorded
+	PromptTokens int       // tokens of the synthetic prompt by the local tokenizer, without any chat template
+	OutputTokens int       // tokens asked for
+	Events       *atomic.Int64
+	// Events, where set, counts token events as they arrive: live progress, and what the throughput stage settles on.
+}
+
+// TokenSource says who counted the output tokens.
+type TokenSource string
+
+const (
+	TokensFromServer TokenSource = "server" // usage of the response: the truth
+	TokensFromEvents TokenSource = "events" // one token an event, where the server sent no usage
+)
+
+// Arrival is what one read from the connection brought: every token event in it arrived at the same time.
+type Arrival struct {
+	At     time.Duration // since Result.Sent
+	Lag    time.Duration // how much later than At this process saw it; 0 where the kernel's time is not to be had
+	Events int           // events that carried output
+	Tokens int           // tokens in these events where the server counted them event by event, else 0
+}
+
+// Phases are the times of setting up a new connection; zero where one was reused.
+type Phases struct {
+	DNS, Connect, TLS time.Duration
+}
+
+// Result is everything measured about one request. All durations count from Sent, the clock just before the first byte
+// of the request was written on a ready connection. Times come from the connection (the kernel's receive time where it
+// can be had), never from the parser.
+type Result struct {
+	Request   *Request
+	Sent      time.Time // zero if nothing was written
+	Phases    Phases
+	NewConn   bool // the request had to open its connection
+	Retries   int  // sends on a stale pooled connection that were repeated on a fresh one
+	Status    int  // HTTP status, 0 if none arrived
+	Outcome   Outcome
+	Reason    Reason        // of a failure
+	Detail    string        // of a failure, one line, for logs and reports; no secrets, no control characters
+	RetryTime time.Duration // Retry-After of a 429 or 503, 0 if absent
+
+	FirstToken  time.Duration // first event that carried output; 0 if none
+	FirstAnswer time.Duration // first event that carried output past any reasoning; 0 if none
+	LastToken   time.Duration // last event that carried output; 0 if none
+	End         time.Duration // last event with a token or the finish reason: the request's latency
+
+	Arrivals     []Arrival
+	FinishReason string
+
+	PromptTokens    int // as the server counted them, chat template included; 0 if it did not say
+	CachedTokens    int // prompt tokens the server took from its prefix cache
+	ReasoningTokens int
+	OutputTokens    int // by TokenSource
+	TokenSource     TokenSource
+}
+
+// Reset clears r for reuse and keeps the memory of its arrivals.
+func (r *Result) Reset() {
+	*r = Result{Arrivals: r.Arrivals[:0]}
+}
+
+// TimeToFirstToken returns FirstToken, and false if no token came.
+func (r *Result) TimeToFirstToken() (time.Duration, bool) { return r.FirstToken, len(r.Arrivals) > 0 }
+
+// TimeToFirstAnswerToken returns FirstAnswer, and false if no token past the reasoning came.
+func (r *Result) TimeToFirstAnswerToken() (time.Duration, bool) {
+	return r.FirstAnswer, r.FirstAnswer > 0
+}
+
+// ScheduleDelay returns how much later than due the request was sent, and false for a closed loop or an unsent request.
+func (r *Result) ScheduleDelay() (time.Duration, bool) {
+	if r.Sent.IsZero() || r.Request == nil || r.Request.Due.IsZero() {
+		return 0, false
+	}
+	return r.Sent.Sub(r.Request.Due), true
+}
+
+// TimePerOutputToken is (last token − first token) / (n − 1), the decode speed that chunking cannot bend, with n from
+// the server's usage. It is undefined, and false, for n < 2.
+func (r *Result) TimePerOutputToken() (time.Duration, bool) {
+	if r.OutputTokens < 2 || len(r.Arrivals) == 0 {
+		return 0, false
+	}
+	return (r.LastToken - r.FirstToken) / time.Duration(r.OutputTokens-1), true
+}
+
+// OutputTokensPerSecond is OutputTokens over the request's whole latency, and false where there is none.
+func (r *Result) OutputTokensPerSecond() (float64, bool) {
+	if r.OutputTokens == 0 || r.End <= 0 {
+		return 0, false
+	}
+	return float64(r.OutputTokens) / r.End.Seconds(), true
+}
+
+// Stall is the longest gap between two arrivals, and false where there are fewer than two.
+func (r *Result) Stall() (time.Duration, bool) {
+	if len(r.Arrivals) < 2 {
+		return 0, false
+	}
+	var longest time.Duration
+	for i := 1; i < len(r.Arrivals); i++ {
+		longest = max(longest, r.Arrivals[i].At-r.Arrivals[i-1].At)
+	}
+	return longest, true
+}
+
+// Tokens returns the tokens that arrival i held, and whether that is known: the server counted event by event, or the
+// answer had as many events as tokens.
+func (r *Result) Tokens(i int) (n int, known bool) {
+	if a := r.Arrivals[i]; a.Tokens > 0 {
+		return a.Tokens, true
+	}
+	return r.Arrivals[i].Events, r.TokenSource == TokensFromServer && r.events() == r.OutputTokens
+}
+
+// InterTokenLatencies yields the inter-token latencies as (value, how many samples of it): an arrival of k tokens after
+// a gap g is k samples of g/k where k is known, else one sample of g. Nothing is floored and nothing is dropped.
+func (r *Result) InterTokenLatencies(yield func(latency time.Duration, samples int) bool) {
+	exact := r.TokenSource == TokensFromServer && r.events() == r.OutputTokens
+	for i := 1; i < len(r.Arrivals); i++ {
+		gap, n := r.Arrivals[i].At-r.Arrivals[i-1].At, 1
+		if r.Arrivals[i].Tokens > 0 {
+			n = r.Arrivals[i].Tokens
+		} else if exact {
+			n = r.Arrivals[i].Events
+		}
+		if !yield(gap/time.Duration(n), n) {
+			return
+		}
+	}
+}
+
+func (r *Result) events() int {
+	var n int
+	for i := range r.Arrivals {
+		n += r.Arrivals[i].Events
+	}
+	return n
+}

@@ -1,0 +1,1 @@
+include!(concat!(env!("DAULET_TOKENIZERS_DIR"), "/src/lib.rs"));
