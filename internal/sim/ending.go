@@ -1,0 +1,129 @@
+package sim
+
+import (
+	"bytes"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"strconv"
+)
+
+// cutAfter is the number of tokens after which the plan ends the answer, always before its end; -1 if it does not.
+func (x *exchange) cutAfter() int {
+	p := &x.job.plan
+	if p.end == endNone {
+		return -1
+	}
+	return min(p.of(p.endAfter, x.job.total), x.job.total-1)
+}
+
+// interrupted ends a stream whose tokens stopped coming after the first n: the client has gone, or the server closes.
+func (x *exchange) interrupted(n int) {
+	if x.record.Outcome == OutcomeDisconnected || x.r.Context().Err() != nil {
+		x.record.Outcome = OutcomeDisconnected
+		return
+	}
+	x.abort(n)
+}
+
+// abort ends a stream after n tokens as vLLM does when it is told to stop.
+func (x *exchange) abort(n int) {
+	x.record.Outcome, x.record.FinishReason = OutcomeAborted, "abort"
+	if x.send(x.enc.closeTokens(x.enc.open(x.buf[:0]), n, "abort", false), 0) {
+		x.tail(n)
+	}
+}
+
+// endEarly ends a stream after n tokens as the plan wants.
+func (x *exchange) endEarly(n int) {
+	x.record.Outcome = OutcomeFault
+	x.s.withdraw(x.q)
+	switch e := x.job.plan.end; e {
+	case endAbort:
+		x.abort(n)
+	case endErrorObject, endErrorString:
+		events := x.enc.errorEvent(x.buf[:0], e == endErrorString)
+		if !x.job.plan.noDone {
+			events = x.enc.done(events)
+		}
+		x.send(events, 0)
+	case endHang:
+		x.hang()
+	case endEndless:
+		x.endless()
+	default:
+		if x.out.release() == nil {
+			x.cutConnection(e, x.enc.tokens(x.buf[:0], n, n+1, "", false))
+		}
+	}
+}
+
+// endWhole ends an answer that is no stream as the plan wants. It reports true if the answer is to be sent after all.
+func (x *exchange) endWhole() bool {
+	x.record.Outcome = OutcomeFault
+	x.s.withdraw(x.q)
+	switch e := x.job.plan.end; e {
+	case endAbort:
+		x.record.Outcome = OutcomeAborted
+		return true
+	case endErrorObject, endErrorString:
+		x.refuse(x.s.statusError(http.StatusInternalServerError))
+	case endHang, endEndless:
+		x.hang()
+	default:
+		x.record.Status = 0
+		x.cutConnection(e, nil)
+	}
+	return false
+}
+
+// hang is silence until the client goes away or the server closes.
+func (x *exchange) hang() {
+	if x.out.release() != nil {
+		return
+	}
+	select {
+	case <-x.r.Context().Done():
+	case <-x.s.closing:
+	}
+}
+
+// endless sends an event without an end until the client goes away or the server closes.
+func (x *exchange) endless() {
+	if !x.send(x.enc.open(x.buf[:0]), 0) || x.out.release() != nil {
+		return
+	}
+	text := bytes.Repeat([]byte{'x'}, 64<<10)
+	for !x.s.isClosing() {
+		if _, err := x.out.w.Write(text); err != nil || x.out.flush() != nil {
+			return
+		}
+	}
+	panic(http.ErrAbortHandler) // no end, not even of the body
+}
+
+// cutConnection closes the connection under the answer: in order, by a reset, or inside the chunk with this event.
+func (x *exchange) cutConnection(e ending, event []byte) {
+	conn, _, err := http.NewResponseController(x.w).Hijack()
+	if err != nil { // HTTP/2: the stream is reset
+		panic(http.ErrAbortHandler)
+	}
+	switch {
+	case e == endRST:
+		setLinger(conn)
+	case e == endChunkCut && event != nil:
+		chunk := append(strconv.AppendInt(nil, int64(len(event)), 16), "\r\n"...)
+		conn.Write(append(chunk, event[:len(event)/2]...))
+	}
+	x.hijacked = conn
+}
+
+// setLinger makes the close of conn a reset.
+func setLinger(conn net.Conn) {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	if t, ok := conn.(interface{ SetLinger(sec int) error }); ok {
+		t.SetLinger(0)
+	}
+}

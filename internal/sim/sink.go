@@ -1,0 +1,60 @@
+package sim
+
+import (
+	"io"
+	"time"
+)
+
+// sink writes events to the connection and notes when.
+type sink struct {
+	w      io.Writer // the response, or a compressor before it
+	flush  func() error
+	record *entry
+	split  func(rest int) int // how many of the bytes to come go into the next write; nil = all
+
+	hold       bool // keep everything back until release
+	held       []byte
+	heldTokens int
+}
+
+// send writes events that hold so many tokens.
+func (o *sink) send(events []byte, tokens int) error {
+	if o.hold {
+		o.held = append(o.held, events...)
+		o.heldTokens += tokens
+		return nil
+	}
+	for o.split != nil {
+		n := o.split(len(events))
+		if n >= len(events) {
+			break
+		}
+		if err := o.write(events[:n], 0); err != nil {
+			return err
+		}
+		events = events[n:]
+	}
+	return o.write(events, tokens)
+}
+
+// write is one write.
+func (o *sink) write(b []byte, tokens int) error {
+	before := time.Now()
+	_, err := o.w.Write(b)
+	if err == nil {
+		err = o.flush()
+	}
+	if err == nil {
+		o.record.add(before, time.Now(), tokens)
+	}
+	return err
+}
+
+// release writes what was held back.
+func (o *sink) release() error {
+	if !o.hold {
+		return nil
+	}
+	o.hold = false
+	return o.send(o.held, o.heldTokens)
+}

@@ -1,0 +1,307 @@
+package sim
+
+import (
+	"compress/gzip"
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// answer does what j says.
+func (x *exchange) answer(j *job) {
+	x.job = j
+	x.record.PromptTokens, x.record.Fault = j.prompt, j.plan.faults
+	if d := j.plan.slowHeaders; d > 0 && !x.pause(d) {
+		x.record.Outcome = OutcomeDisconnected
+		return
+	}
+	if x.replaced(&j.plan) {
+		return
+	}
+	if !x.join() {
+		x.refuse(x.s.statusError(http.StatusServiceUnavailable))
+		return
+	}
+	q, s := x.q, x.s
+	defer s.withdraw(q)
+	defer context.AfterFunc(x.r.Context(), func() { s.withdraw(q) })()
+	x.enc.chat, x.enc.prompt, x.enc.cached, x.enc.word = j.chat, j.prompt, j.cached, j.word
+	x.enc.zeroUsage = j.plan.usage == usageZero
+	if j.stream && j.plan.body != bodyJSON {
+		x.stream()
+	} else {
+		x.whole()
+	}
+}
+
+// replaced sends what the plan has in place of an answer, and reports whether it has something.
+func (x *exchange) replaced(p *plan) bool {
+	header := x.w.Header()
+	switch {
+	case p.status != 0:
+		if p.retryAfter > 0 {
+			header.Set("Retry-After", strconv.Itoa(p.retryAfter))
+		}
+		x.refuse(x.s.statusError(p.status))
+	case p.redirect != "":
+		x.record.Outcome, x.record.Status = OutcomeFault, http.StatusTemporaryRedirect
+		header.Set("Location", p.redirect)
+		x.w.WriteHeader(http.StatusTemporaryRedirect)
+	case p.body == bodyHTML:
+		x.record.Outcome, x.record.Status = OutcomeFault, http.StatusOK
+		header.Set("Content-Type", "text/html")
+		x.w.Write([]byte("<!DOCTYPE html><html><body><h1>It works!</h1></body></html>\n"))
+	default:
+		return false
+	}
+	return true
+}
+
+// pause waits, and reports false if the client goes away or the server closes meanwhile.
+func (x *exchange) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-x.r.Context().Done():
+	case <-x.s.closing:
+	}
+	return false
+}
+
+// join makes the request's sequence and submits it to the engine. It reports false if the server is shutting down.
+func (x *exchange) join() bool {
+	x.q = newSequence(x.job.prompt, x.job.total, x.s.opts.TokensPerEvent)
+	x.q.prefilled = x.job.cached
+	if x.s.opts.atOnce() {
+		x.q.granted.Store(int32(x.job.total))
+		return true
+	}
+	return x.s.submit(x.q, x.received)
+}
+
+// await waits for the n-th token, sending comments meanwhile if the plan wants some. It reports false if the token will
+// not come.
+func (x *exchange) await(n int) bool {
+	for int(x.q.granted.Load()) < n {
+		if x.q.over.Load() {
+			return false
+		}
+		if x.comments == nil {
+			<-x.q.wake
+			continue
+		}
+		select {
+		case <-x.q.wake:
+		case <-x.comments:
+			if !x.send(x.enc.comment(x.buf[:0]), 0) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// send sends events that hold so many tokens, and reports false if the client is gone. It keeps the memory of events
+// for the next ones.
+func (x *exchange) send(events []byte, tokens int) bool {
+	x.buf = events
+	if x.out.send(events, tokens) != nil {
+		x.record.Outcome = OutcomeDisconnected
+		return false
+	}
+	return true
+}
+
+// stream sends the answer as events.
+func (x *exchange) stream() {
+	p := &x.job.plan
+	x.record.Status, x.record.Outcome = http.StatusOK, OutcomeCompleted
+	x.enc.eol, x.enc.continuous = p.eol, x.job.continuous
+	x.enc.begin(string(x.id), x.received.Unix(), x.s.shapes.model)
+	header := x.w.Header()
+	header["Content-Type"] = []string{"text/event-stream; charset=utf-8"}
+	if p.gzip {
+		header["Content-Encoding"] = []string{"gzip"}
+	}
+	closeSink := x.openSink(x.s.opts.atOnce())
+	if p.comments > 0 {
+		ticker := time.NewTicker(p.comments)
+		defer ticker.Stop()
+		x.comments = ticker.C
+	}
+	x.w.WriteHeader(http.StatusOK)
+	if !x.out.hold && x.out.flush() != nil { // the head leaves before there is a token, as vLLM's does
+		x.record.Outcome = OutcomeDisconnected
+		return
+	}
+	x.events(p)
+	if closeSink() != nil {
+		x.record.Outcome = OutcomeDisconnected
+	}
+}
+
+// events sends everything that the stream holds.
+func (x *exchange) events(p *plan) {
+	if p.bom && !x.send(append(x.buf[:0], "\ufeff"...), 0) {
+		return
+	}
+	switch p.body {
+	case bodyNothing:
+		x.record.Outcome = OutcomeFault
+	case bodyDone:
+		x.record.Outcome = OutcomeFault
+		x.send(x.enc.done(x.buf[:0]), 0)
+	default:
+		x.tokens()
+	}
+}
+
+// plainSink is a sink that writes to the response as it is.
+func (x *exchange) plainSink() sink {
+	return sink{w: x.w, flush: http.NewResponseController(x.w).Flush, record: x.record, held: x.out.held[:0]}
+}
+
+// openSink makes the sink that the plan wants, and returns what ends it.
+func (x *exchange) openSink(hold bool) (closeSink func() error) {
+	p := &x.job.plan
+	x.out = x.plainSink()
+	x.out.hold = hold
+	closeSink = x.out.release
+	if p.gzip {
+		compressor, flush := gzip.NewWriter(x.w), x.out.flush
+		x.out.w = compressor
+		x.out.flush = func() error {
+			if err := compressor.Flush(); err != nil {
+				return err
+			}
+			return flush()
+		}
+		closeSink = func() error {
+			if err := x.out.release(); err != nil {
+				return err
+			}
+			return compressor.Close()
+		}
+	}
+	if p.splitting {
+		x.out.split = func(rest int) int {
+			if p.split == half {
+				return 1 + x.random.IntN(rest)
+			}
+			return max(p.split, 1)
+		}
+	}
+	return closeSink
+}
+
+// tokens sends the events with tokens, as they are granted, and what follows them.
+func (x *exchange) tokens() {
+	j, p := x.job, &x.job.plan
+	cut, big := x.cutAfter(), -1
+	if p.bigEvent > 0 {
+		big = j.total / 2
+	}
+	role := j.chat
+	if role && p.earlyRole {
+		role = false
+		if !x.send(x.enc.role(x.buf[:0]), 0) {
+			return
+		}
+	}
+	for written := 0; written < j.total; {
+		next := x.q.next(written)
+		if written < cut {
+			next = min(next, cut)
+		}
+		if !x.await(next) {
+			x.interrupted(written)
+			return
+		}
+		if written == cut {
+			x.endEarly(written)
+			return
+		}
+		if role && !x.send(x.enc.role(x.buf[:0]), 0) {
+			return
+		}
+		role = false
+		event := x.tokenEvent(written, next, written <= big && big < next)
+		if !x.send(event, next-written) {
+			return
+		}
+		written = next
+	}
+	x.tail(j.total)
+}
+
+// tokenEvent is the event with these tokens; with big set their text is very long.
+func (x *exchange) tokenEvent(from, to int, big bool) []byte {
+	p, finish := &x.job.plan, ""
+	last := to == x.job.total
+	if last && !p.noFinish {
+		finish = x.job.finish
+		x.record.FinishReason = finish
+	}
+	usage := last && p.usage == usageInChoice && x.job.usage
+	if !big {
+		return x.enc.tokens(x.buf[:0], from, to, finish, usage)
+	}
+	event := appendFiller(x.enc.open(x.buf[:0]), p.bigEvent)
+	return x.enc.closeTokens(event, to, finish, usage)
+}
+
+// appendFiller appends n bytes of text.
+func appendFiller(dst []byte, n int) []byte {
+	start := len(dst)
+	dst = append(dst, make([]byte, n)...)
+	for i := start; i < len(dst); i++ {
+		dst[i] = 'x'
+	}
+	return dst
+}
+
+// tail ends a stream of n tokens: usage if it was asked for, and [DONE].
+func (x *exchange) tail(n int) {
+	events := x.buf[:0]
+	if p := &x.job.plan; x.job.usage && p.usage != usageInChoice {
+		events = x.enc.usageEvent(events, n)
+	}
+	if !x.job.plan.noDone {
+		events = x.enc.done(events)
+	}
+	if len(events) > 0 {
+		x.send(events, 0)
+	}
+}
+
+// whole sends the answer as one JSON object.
+func (x *exchange) whole() {
+	j := x.job
+	n, finish := j.total, j.finish
+	x.record.Status, x.record.Outcome = http.StatusOK, OutcomeCompleted
+	if j.plan.body == bodyJSON {
+		x.record.Outcome = OutcomeFault
+	}
+	if j.plan.end != endNone {
+		n, finish = x.cutAfter(), "abort"
+	}
+	x.out = x.plainSink()
+	if !x.await(max(n, 1)) {
+		if x.r.Context().Err() != nil {
+			x.record.Outcome = OutcomeDisconnected
+			return
+		}
+		n, finish, x.record.Outcome = int(x.q.granted.Load()), "abort", OutcomeAborted
+	} else if j.plan.end != endNone && !x.endWhole() {
+		return
+	}
+	x.record.FinishReason = finish
+	body := x.enc.answer(x.buf[:0], string(x.id), x.received.Unix(), x.s.shapes.model, n, finish)
+	header := x.w.Header()
+	header.Set("Content-Type", "application/json")
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	x.send(body, n)
+}
