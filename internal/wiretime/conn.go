@@ -1,0 +1,170 @@
+// Package wiretime gives TCP connections that know when the kernel received what they read and when they began to
+// write. A program that is late to read, because its cores are busy, still learns the true time of arrival, and by how
+// much it was late.
+//
+// On Linux the time is that of SO_TIMESTAMPNS; elsewhere, and for a read to which the kernel gives no time, it is the
+// clock when the read returned.
+package wiretime
+
+import (
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// maxLag bounds what is believed of a kernel time: beyond it somebody has set the clock.
+const maxLag = time.Minute
+
+// Stamp is the time of one read.
+type Stamp struct {
+	At     time.Time     // when the last byte of the read arrived, with a monotonic reading; zero if nothing was read
+	Lag    time.Duration // how much later the read returned; 0 without the kernel's time
+	Kernel bool          // the time is the kernel's, not that of our own clock after the read
+}
+
+// Exchange is what a connection records about one request and its answer. It belongs to whoever sends the request: a
+// connection that has gone on to its next request does not touch it any more. Any goroutine may ask it.
+type Exchange struct {
+	base  time.Time // the times below count from here, in nanoseconds, so that one atomic holds each
+	limit atomic.Int64
+	write atomic.Int64 // 0 = nothing written
+	read  atomic.Int64 // 0 = nothing read
+	lag   atomic.Int64 // noKernelTime, or the lag of the last read
+}
+
+const noKernelTime = -1
+
+// NewExchange returns an empty record. readLimit bounds the reads of the connection as LimitReads does.
+func NewExchange(readLimit int) *Exchange {
+	x := &Exchange{base: time.Now()}
+	x.LimitReads(readLimit)
+	return x
+}
+
+// LimitReads bounds each following read to n bytes; 0 takes the bound away. The kernel gives one time to a read, that of
+// its last byte: where several segments wait, small reads tell the first from the next.
+func (x *Exchange) LimitReads(n int) { x.limit.Store(int64(n)) }
+
+// WriteStart returns the clock just before the first write of the exchange, or the zero time if there was none.
+func (x *Exchange) WriteStart() time.Time { return x.time(x.write.Load()) }
+
+// LastRead returns the stamp of the last read that brought data. It never goes back: a read whose time is before that of
+// its predecessor, which had to do without the kernel's, has the time of the predecessor.
+func (x *Exchange) LastRead() Stamp {
+	lag := x.lag.Load()
+	s := Stamp{At: x.time(x.read.Load()), Kernel: lag != noKernelTime}
+	if s.Kernel {
+		s.Lag = time.Duration(lag)
+	}
+	return s
+}
+
+func (x *Exchange) time(offset int64) time.Time {
+	if offset == 0 {
+		return time.Time{}
+	}
+	return x.base.Add(time.Duration(offset))
+}
+
+// wrote records that a write is about to begin.
+func (x *Exchange) wrote() {
+	if x.write.Load() == 0 {
+		x.write.Store(max(1, int64(time.Since(x.base))))
+	}
+}
+
+// stamp records a read that returned at now. kernel is the wall time of its last byte in nanoseconds since 1970, 0 where
+// it is not known.
+func (x *Exchange) stamp(now time.Time, kernel int64) {
+	lag := lagOf(now, kernel)
+	at := int64(now.Sub(x.base))
+	if lag != noKernelTime {
+		at -= lag
+	}
+	x.read.Store(max(1, at, x.read.Load()))
+	x.lag.Store(lag)
+}
+
+// lagOf returns how long before now the kernel's time is, or noKernelTime where that cannot be believed. Only the
+// difference of the two wall clock readings is used: a step of the wall clock between two reads does no harm.
+func lagOf(now time.Time, kernel int64) int64 {
+	lag := now.UnixNano() - kernel
+	if kernel == 0 || lag < 0 || lag > int64(maxLag) {
+		return noKernelTime
+	}
+	return lag
+}
+
+// Phases are the times that it took to open a connection.
+type Phases struct {
+	DNS     time.Duration // name lookup; 0 for an address that needs none
+	Connect time.Duration // all else until the connection stood, attempts at other addresses of the name included
+}
+
+// Conn is a TCP connection that keeps time. It behaves as its *net.TCPConn does in every other respect.
+type Conn struct {
+	net.Conn // does everything but Read and Write; an interface, so that no other method of TCPConn goes round these
+	kernel   *kernelReader
+	exchange atomic.Pointer[Exchange]
+	phases   Phases
+}
+
+// New returns tcp with the kernel's times switched on where it can give them.
+func New(tcp *net.TCPConn) *Conn {
+	return &Conn{Conn: tcp, kernel: newKernelReader(tcp)}
+}
+
+// From returns the Conn under c, which may be wrapped in connections that tell what they wrap by a method NetConn, as
+// *tls.Conn does. Under TLS the time of a read is that of the raw read in which its record ended.
+func From(c net.Conn) (*Conn, bool) {
+	for c != nil {
+		switch conn := c.(type) {
+		case *Conn:
+			return conn, true
+		case interface{ NetConn() net.Conn }:
+			c = conn.NetConn()
+		default:
+			return nil, false
+		}
+	}
+	return nil, false
+}
+
+// Begin makes x the record of what follows, in place of the one before.
+func (c *Conn) Begin(x *Exchange) { c.exchange.Store(x) }
+
+// Phases returns what Dialer measured when it opened the connection.
+func (c *Conn) Phases() Phases { return c.phases }
+
+// NetConn returns the connection underneath.
+func (c *Conn) NetConn() net.Conn { return c.Conn }
+
+// Read reads as net.TCPConn does and records the time of what it read.
+func (c *Conn) Read(p []byte) (int, error) {
+	x := c.exchange.Load()
+	if x != nil {
+		if limit := x.limit.Load(); limit > 0 && int64(len(p)) > limit {
+			p = p[:limit]
+		}
+	}
+	var n int
+	var err error
+	var kernel int64
+	if c.kernel != nil && len(p) > 0 {
+		n, kernel, err = c.kernel.read(p)
+	} else {
+		n, err = c.Conn.Read(p)
+	}
+	if n > 0 && x != nil {
+		x.stamp(time.Now(), kernel)
+	}
+	return n, err
+}
+
+// Write writes as net.TCPConn does and records when the first write of an exchange began.
+func (c *Conn) Write(p []byte) (int, error) {
+	if x := c.exchange.Load(); x != nil {
+		x.wrote()
+	}
+	return c.Conn.Write(p)
+}
