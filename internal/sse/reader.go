@@ -1,0 +1,269 @@
+// Package sse reads event streams as the WHATWG's HTML standard defines them (section 9.2, "Server-sent events"), with
+// one timestamp for each read of the stream underneath: all events that one read completed happened at the same time.
+package sse
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"time"
+)
+
+// MaxEvent is the length in bytes up to which an event is read.
+const MaxEvent = 32 << 20
+
+// ErrTooLong is the error of an event longer than MaxEvent.
+var ErrTooLong = errors.New("sse: event longer than 32 MiB")
+
+const (
+	initialBuffer = 16 << 10
+	keptBuffer    = 256 << 10 // a buffer that grew beyond this is not kept for the next stream
+	minRead       = 512       // below this much room the buffer is compacted or grows
+	maxEmptyReads = 100       // as bufio's
+	byteOrderMark = "\xef\xbb\xbf"
+)
+
+// Event is one event that carries data.
+type Event struct {
+	Name         []byte        // of the event field, empty where there is none
+	Data         []byte        // data lines, joined by line feeds
+	At           time.Time     // the time of the read that completed the event
+	Lag          time.Duration // how late that read was
+	Unterminated bool          // the stream ended where the event's blank line should be
+}
+
+// Reader reads events. Use NewReader, or Reset on a zero Reader.
+//
+// Deviating from the standard, the last event of a stream that ends in order is returned even without its blank line:
+// servers forget it.
+type Reader struct {
+	src      io.Reader
+	stamp    func() (at time.Time, lag time.Duration)
+	readSize int // bytes a read, 0 = what there is room for
+	max      int // longest event
+
+	at  time.Time // of the last read with data
+	lag time.Duration
+	err error // of src, returned once everything before it is
+
+	buf     []byte
+	r, w    int  // what is read and not yet parsed: buf[r:w]
+	scanned int  // no line ends in buf[r:scanned]
+	skipLF  bool // the last line ended in CR: an LF that follows belongs to it
+	started bool // past any byte order mark
+
+	// The event that is being read. Its only data line stays where it is, at buf[data:data+size]; several are joined.
+	lines      int // data lines so far
+	data, size int
+	joined     []byte
+	name       []byte
+
+	comments int
+}
+
+// NewReader returns a Reader of src. stamp is called after each read that returned data and tells its time, and by how
+// much that read was late; without it the time is the clock's.
+func NewReader(src io.Reader, stamp func() (at time.Time, lag time.Duration)) *Reader {
+	r := new(Reader)
+	r.Reset(src, stamp)
+	return r
+}
+
+// Reset makes r read a new stream and keeps its buffer.
+func (r *Reader) Reset(src io.Reader, stamp func() (at time.Time, lag time.Duration)) {
+	if stamp == nil {
+		stamp = func() (time.Time, time.Duration) { return time.Now(), 0 }
+	}
+	buf, joined, name := r.buf, r.joined[:0], r.name[:0]
+	if len(buf) == 0 || len(buf) > keptBuffer {
+		buf = make([]byte, initialBuffer)
+	}
+	if cap(joined) > keptBuffer {
+		joined = nil
+	}
+	*r = Reader{src: src, stamp: stamp, max: MaxEvent, buf: buf, joined: joined, name: name}
+}
+
+// SetReadSize bounds each read of the stream to n bytes from now on; 0 reads as much as there is room for.
+func (r *Reader) SetReadSize(n int) { r.readSize = n }
+
+// Comments returns how many comment lines were read.
+func (r *Reader) Comments() int { return r.comments }
+
+// Next returns the next event that carries data. Its Name and Data are valid until the next call. At the end of the
+// stream the error is io.EOF; any other error of the stream discards an event that it cuts.
+func (r *Reader) Next() (Event, error) {
+	r.lines, r.joined, r.name = 0, r.joined[:0], r.name[:0]
+	for {
+		start, end, ok := r.line()
+		switch {
+		case !ok && r.err == nil:
+			if err := r.fill(); err != nil {
+				return Event{}, err
+			}
+		case !ok:
+			return r.last()
+		case start < end:
+			r.parse(start, end)
+		case r.lines > 0:
+			return r.event(), nil
+		default:
+			r.name = r.name[:0] // an event without data is dropped, and its name with it
+		}
+	}
+}
+
+// last returns the event that the end of the stream left without its blank line, or the stream's error.
+func (r *Reader) last() (Event, error) {
+	if r.err != io.EOF {
+		return Event{}, r.err
+	}
+	if r.r < r.w {
+		r.parse(r.r, r.w)
+		r.r, r.scanned = r.w, r.w
+	}
+	if r.lines == 0 {
+		return Event{}, io.EOF
+	}
+	event := r.event()
+	event.Unterminated = true
+	r.lines = 0
+	return event, nil
+}
+
+func (r *Reader) event() Event {
+	event := Event{Name: r.name, Data: r.joined, At: r.at, Lag: r.lag}
+	if r.lines == 1 {
+		event.Data = r.buf[r.data : r.data+r.size]
+	}
+	return event
+}
+
+// line takes one line out of what is read: buf[start:end], without the line's end. It is false if none is complete.
+func (r *Reader) line() (start, end int, ok bool) {
+	if r.skipLF && r.r < r.w {
+		if r.buf[r.r] == '\n' {
+			r.r++
+		}
+		r.skipLF = false
+	}
+	if !r.started && !r.skipMark() {
+		return 0, 0, false
+	}
+	r.scanned = max(r.scanned, r.r)
+	unseen := r.buf[r.scanned:r.w]
+	length := bytes.IndexByte(unseen, '\n')
+	if length >= 0 {
+		unseen = unseen[:length]
+	}
+	if cr := bytes.IndexByte(unseen, '\r'); cr >= 0 {
+		length, r.skipLF = cr, true
+	}
+	if length < 0 {
+		r.scanned = r.w
+		return 0, 0, false
+	}
+	start, end = r.r, r.scanned+length
+	r.r = end + 1
+	return start, end, true
+}
+
+// skipMark skips a byte order mark at the start of the stream. It is false while there are too few bytes to tell.
+func (r *Reader) skipMark() bool {
+	head := r.buf[r.r:r.w]
+	if len(head) < len(byteOrderMark) && r.err == nil && bytes.HasPrefix([]byte(byteOrderMark), head) {
+		return false
+	}
+	if bytes.HasPrefix(head, []byte(byteOrderMark)) {
+		r.r += len(byteOrderMark)
+	}
+	r.started = true
+	return true
+}
+
+// parse takes in the line buf[start:end], which is not blank.
+func (r *Reader) parse(start, end int) {
+	line := r.buf[start:end]
+	colon := bytes.IndexByte(line, ':')
+	field, value := line, end
+	if colon >= 0 {
+		field, value = line[:colon], start+colon+1
+	}
+	if value < end && r.buf[value] == ' ' {
+		value++
+	}
+	switch {
+	case colon == 0:
+		r.comments++
+	case string(field) == "data":
+		r.addData(value, end)
+	case string(field) == "event":
+		r.name = append(r.name[:0], r.buf[value:end]...)
+	}
+}
+
+func (r *Reader) addData(start, end int) {
+	r.lines++
+	switch r.lines {
+	case 1:
+		r.data, r.size = start, end-start
+		return
+	case 2:
+		r.joined = append(r.joined, r.buf[r.data:r.data+r.size]...)
+	}
+	r.joined = append(append(r.joined, '\n'), r.buf[start:end]...)
+}
+
+// fill reads once more. Its error is that of an event that is too long; those of the stream go to r.err.
+func (r *Reader) fill() error {
+	keep := r.r
+	if r.lines == 1 {
+		keep = r.data
+	}
+	if r.w-keep+len(r.joined) > r.max {
+		return ErrTooLong
+	}
+	r.makeRoom(keep)
+	room := r.buf[r.w:]
+	if r.readSize > 0 && r.readSize < len(room) {
+		room = room[:r.readSize]
+	}
+	for range maxEmptyReads {
+		n, err := r.src.Read(room)
+		r.err = err
+		if n > 0 {
+			r.w += n
+			r.at, r.lag = r.stamp()
+		}
+		if n > 0 || err != nil {
+			return nil
+		}
+	}
+	r.err = io.ErrNoProgress
+	return nil
+}
+
+// makeRoom makes sure that a read finds room behind buf[keep:w], which has to stay.
+func (r *Reader) makeRoom(keep int) {
+	if keep == r.w {
+		r.move(r.buf, keep)
+	}
+	if len(r.buf)-r.w >= max(minRead, min(r.readSize, initialBuffer)) {
+		return
+	}
+	buf := r.buf
+	if (r.w-keep)*2 > len(buf) {
+		buf = make([]byte, 2*len(buf))
+	}
+	r.move(buf, keep)
+}
+
+// move moves buf[keep:w] to the start of dst, and every offset with it.
+func (r *Reader) move(dst []byte, keep int) {
+	copy(dst, r.buf[keep:r.w])
+	r.buf = dst
+	r.r -= keep
+	r.w -= keep
+	r.scanned -= keep
+	r.data -= keep
+}
