@@ -13,8 +13,8 @@ const ExactLimit = 65_536
 // Sample accumulates observations and answers for their count, sum, mean, extremes and quantiles. Count, minimum and
 // maximum are always exact. Quantiles are exact for the first ExactLimit observations, and for any number of them that
 // have at most ExactLimit/2 different values, as token counts do. Beyond that a histogram takes over: quantiles are
-// interpolated between order statistics that are within 0.1 %, and memory no longer grows. It is 32 KiB, and 4 KiB for
-// each power of two in which observations lie; until then it is at most 1 MiB.
+// interpolated between order statistics that are within 0.1 %, and memory no longer grows: it is 32 KiB, and 4 KiB for
+// each power of two in which observations lie. Until then it is 16 bytes an observation, and room to grow.
 //
 // The zero value is an empty sample. A Sample is not safe for concurrent use, and must not be copied after first use.
 type Sample struct {
@@ -191,8 +191,8 @@ func (s *Sample) Max() float64 {
 }
 
 // Quantile returns the p-quantile, with p cut to [0, 1], NaN if there are no observations or p is NaN. It interpolates
-// linearly between order statistics: type 7 of Hyndman and Fan, "Sample Quantiles in Statistical Packages", The American
-// Statistician 50 (1996), which is numpy's default.
+// linearly between order statistics: type 7 of Hyndman and Fan, "Sample Quantiles in Statistical Packages", The
+// American Statistician 50 (1996), which is numpy's default.
 func (s *Sample) Quantile(p float64) float64 {
 	if s.count == 0 || math.IsNaN(p) {
 		return math.NaN()

@@ -31,7 +31,9 @@ func TestQuantileKnownValues(t *testing.T) {
 	for _, v := range []float64{15, 20, 35, 40, 50} {
 		s.Add(v)
 	}
-	for p, want := range map[float64]float64{-1: 15, 0: 15, 0.05: 16, 0.25: 20, 0.40: 29, 0.5: 35, 0.9: 46, 1: 50, 2: 50} {
+	for p, want := range map[float64]float64{
+		-1: 15, 0: 15, 0.05: 16, 0.25: 20, 0.40: 29, 0.5: 35, 0.9: 46, 1: 50, 2: 50,
+	} {
 		if got := s.Quantile(p); !near(got, want, 1e-15) {
 			t.Errorf("Quantile(%v) = %v, want %v", p, got, want)
 		}

@@ -1,0 +1,227 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/inferprobe/inferprobe/internal/probe"
+)
+
+// A section of the closing block: a title over rows of a key and what there is to say about it.
+type section struct {
+	title string
+	rows  []row
+}
+
+type row struct{ key, text string }
+
+func (s *section) add(key, format string, args ...any) {
+	s.rows = append(s.rows, row{key, fmt.Sprintf(format, args...)})
+}
+
+// columns draws the section with its texts below each other. A key that repeats the one above is left out.
+func (s *section) columns(width int) []string {
+	var widest int
+	for _, r := range s.rows {
+		widest = max(widest, displayWidth(r.key))
+	}
+	widest = min(widest, width/3)
+	lines := wrap(s.title, width)
+	last := ""
+	for _, r := range s.rows {
+		keys, texts := wrap(r.key, widest), wrap(r.text, width-widest-4)
+		if r.key == last {
+			keys = nil
+		}
+		last = r.key
+		for i := range max(len(keys), len(texts)) {
+			var key, text string
+			if i < len(keys) {
+				key = keys[i]
+			}
+			if i < len(texts) {
+				text = texts[i]
+			}
+			lines = append(lines, "  "+pad(key, widest)+"  "+text)
+		}
+	}
+	return lines
+}
+
+// list draws the section for a narrow terminal.
+func (s *section) list(width int) []string {
+	lines := wrap(s.title, width)
+	for _, r := range s.rows {
+		lines = append(lines, indent(r.key+": "+r.text, "  ", width)...)
+	}
+	return lines
+}
+
+// closing returns the sections that have something to say. The stages are in the order of the tables.
+func closing(c *probe.Cycle, stages []probe.Stage) []section {
+	invalid, notes := findings(stages)
+	all := []section{summary(c, stages), invalid, notes, failures(stages), skipped(c)}
+	return slices.DeleteFunc(all, func(s section) bool { return len(s.rows) == 0 })
+}
+
+func summary(c *probe.Cycle, stages []probe.Stage) section {
+	s := section{title: "Summary"}
+	s.add("Cycle", "%s", ending(c))
+	switch {
+	case c.Capacity.RequestsPerSecond > 0:
+		s.add("Capacity", "%s req/sec, %s tokens/sec", fixed(c.Capacity.RequestsPerSecond, 2),
+			fixed(c.Capacity.OutputTokensPerSecond, 2))
+	case c.Profile == probe.ProfileSweep || c.Profile == probe.ProfileThroughput:
+		s.add("Capacity", "not measured")
+	}
+	if !c.Objectives.IsZero() && len(stages) > 0 {
+		if rate := c.Capacity.ObjectiveRequestsPerSecond; rate > 0 {
+			s.add("Objectives", "met up to %s req/sec", fixed(rate, 2))
+		} else {
+			s.add("Objectives", "met at no rate")
+		}
+	}
+	if len(stages) > 0 {
+		s.add("Validity", "%s", validity(stages))
+	}
+	var retries int
+	for i := range stages {
+		retries += stages[i].Retries
+	}
+	if retries > 0 {
+		s.add("Repeated sends", "%d, on a fresh connection because the server had closed a kept one", retries)
+	}
+	return s
+}
+
+// ending says how the cycle ended.
+func ending(c *probe.Cycle) string {
+	text := count(len(c.Stages), "benchmark")
+	if n := len(c.Skipped); n > 0 {
+		text += fmt.Sprintf(" (%d skipped)", n)
+	}
+	if !c.Started.IsZero() && !c.Ended.IsZero() {
+		text += " in " + c.Ended.Sub(c.Started).Round(time.Second).String()
+	}
+	switch f := c.Failure; {
+	case f == nil:
+		return "complete, " + text
+	case f.Reason == probe.CycleInterrupted:
+		return withDetail("interrupted after "+text, f.Detail)
+	default:
+		return withDetail("failed after "+text, clean(f.Reason), f.Detail)
+	}
+}
+
+func validity(stages []probe.Stage) string {
+	var valid int
+	for i := range stages {
+		if stages[i].Valid() {
+			valid++
+		}
+	}
+	switch {
+	case valid == len(stages) && valid == 1:
+		return "the benchmark is valid"
+	case valid == len(stages):
+		return fmt.Sprintf("all %d benchmarks are valid", valid)
+	}
+	return fmt.Sprintf("%d of %s are valid; do not rely on the others", valid, count(len(stages), "benchmark"))
+}
+
+// findings returns what makes stages invalid, and what else a reader must know of them.
+func findings(stages []probe.Stage) (invalid, notes section) {
+	invalid.title, notes.title = "Invalid Benchmarks", "Notes"
+	for i, label := range labels(stages) {
+		for _, f := range stages[i].Findings {
+			text := withDetail(inWords(f.Name), f.Detail)
+			if f.Invalidates {
+				invalid.add(label, "%s", text)
+			} else {
+				notes.add(label, "%s", text)
+			}
+		}
+	}
+	return invalid, notes
+}
+
+func inWords(name probe.FindingName) string {
+	switch name {
+	case probe.FindingScheduleDelay:
+		return "requests left late"
+	case probe.FindingReceiveLag:
+		return "answers were seen late"
+	case probe.FindingCPUThrottled:
+		return "the prober's CPU was throttled"
+	case probe.FindingTokenMismatch:
+		return "prompts are not as long as the tokenizer says"
+	case probe.FindingTooFewSamples:
+		return "too few requests"
+	case probe.FindingOutputLength:
+		return "outputs are not as long as was asked for"
+	case probe.FindingClientOverload:
+		return "the prober's limit on requests in flight was reached"
+	case probe.FindingNotSettled:
+		return "the rate had not settled"
+	case probe.FindingCachedPrompts:
+		return "prompts came from the server's prefix cache"
+	case probe.FindingNoServerUsage:
+		return "the server did not count its output tokens"
+	case probe.FindingTokensPerEvent:
+		return "several tokens came in one event"
+	}
+	return clean(string(name))
+}
+
+// failures returns the failed requests of all stages by reason, the most frequent first, with an example of each.
+func failures(stages []probe.Stage) section {
+	counts, examples := map[probe.Reason]int{}, map[probe.Reason]string{}
+	for i := range stages {
+		for reason, n := range stages[i].Failures {
+			counts[reason] += n
+			examples[reason] = cmp.Or(examples[reason], stages[i].FailureDetails[reason])
+		}
+	}
+	var reasons []probe.Reason
+	for reason, n := range counts {
+		if n > 0 {
+			reasons = append(reasons, reason)
+		}
+	}
+	slices.SortFunc(reasons, func(a, b probe.Reason) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
+	})
+	s := section{title: "Failed Requests"}
+	for _, reason := range reasons {
+		s.add(clean(string(reason)), "%s", withDetail(count(counts[reason], "request"), examples[reason]))
+	}
+	return s
+}
+
+func skipped(c *probe.Cycle) section {
+	s := section{title: "Skipped Benchmarks"}
+	for _, skip := range c.Skipped {
+		s.add(clean(skip.Stage), "%s", withDetail(clean(skip.Reason), skip.Detail))
+	}
+	return s
+}
+
+// withDetail joins what is said with the details behind it.
+func withDetail(text string, details ...string) string {
+	for _, detail := range details {
+		if detail = clean(detail); detail != "" {
+			text = strings.TrimPrefix(text+": "+detail, ": ")
+		}
+	}
+	return text
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,202 @@
+package report
+
+import (
+	"encoding/csv"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/inferprobe/inferprobe/internal/probe"
+)
+
+// WriteCSV writes a header and one row for each stage of each cycle, as RFC 4180 says. Columns have the names of
+// report/v1, distributions flattened: time_to_first_token_seconds_p50. A cell is empty where nothing was observed. A
+// cycle without stages is one row without them, so that an endpoint that could not be measured is not missing.
+//
+// Models, servers and the like name themselves, and spreadsheets execute cells that look like a formula: text that
+// begins with one of = + - @ gets an apostrophe in front. Numbers stay numbers.
+func WriteCSV(w io.Writer, cycles ...*probe.Cycle) error {
+	out := csv.NewWriter(w)
+	out.UseCRLF = true
+	columns := csvColumns()
+	record := make([]string, len(columns))
+	for i, column := range columns {
+		record[i] = column.name
+	}
+	if err := out.Write(record); err != nil {
+		return err
+	}
+	for _, c := range cycles {
+		for i := range max(1, len(c.Stages)) {
+			var s *probe.Stage
+			if len(c.Stages) > 0 {
+				s = &c.Stages[i]
+			}
+			for j, column := range columns {
+				record[j] = column.cell(c, s)
+			}
+			if err := out.Write(record); err != nil {
+				return err
+			}
+		}
+	}
+	out.Flush()
+	return out.Error()
+}
+
+// csvColumn is a column of the CSV. Its cell function gets a nil stage for a cycle that has none.
+type csvColumn struct {
+	name string
+	cell func(c *probe.Cycle, s *probe.Stage) string
+}
+
+func csvColumns() []csvColumn {
+	columns := []csvColumn{
+		{"cycle", func(c *probe.Cycle, _ *probe.Stage) string { return csvText(c.ID) }},
+		{"endpoint", func(c *probe.Cycle, _ *probe.Stage) string { return csvText(c.Endpoint.Name) }},
+		{"model", func(c *probe.Cycle, _ *probe.Stage) string { return csvText(c.Endpoint.Model) }},
+		{"server", func(c *probe.Cycle, _ *probe.Stage) string { return csvText(c.Server) }},
+		{"url", func(c *probe.Cycle, _ *probe.Stage) string { return csvText(c.Endpoint.URL) }},
+		{"cycle_failure", func(c *probe.Cycle, _ *probe.Stage) string {
+			if c.Failure == nil {
+				return ""
+			}
+			return csvText(c.Failure.Reason)
+		}},
+	}
+	columns = append(columns, csvStageColumns()...)
+	for _, reason := range probe.Reasons() {
+		columns = append(columns, ofStage("failures_"+string(reason), func(s *probe.Stage) string {
+			return strconv.Itoa(s.Failures[reason])
+		}))
+	}
+	for _, d := range csvDistributions() {
+		columns = append(columns, ofStage(d.name+"_count", func(s *probe.Stage) string {
+			return strconv.Itoa(d.of(s).Count)
+		}))
+		for _, v := range csvDistributionValues() {
+			columns = append(columns, ofStage(d.name+"_"+v.name, func(s *probe.Stage) string {
+				if d.of(s).Count == 0 {
+					return ""
+				}
+				return csvNumber(v.of(d.of(s)))
+			}))
+		}
+	}
+	return columns
+}
+
+// ofStage is a column that is empty where there is no stage.
+func ofStage(name string, cell func(s *probe.Stage) string) csvColumn {
+	return csvColumn{name, func(_ *probe.Cycle, s *probe.Stage) string {
+		if s == nil {
+			return ""
+		}
+		return cell(s)
+	}}
+}
+
+func csvStageColumns() []csvColumn {
+	return []csvColumn{
+		ofStage("stage", func(s *probe.Stage) string { return csvText(s.Name) }),
+		ofStage("profile", func(s *probe.Stage) string { return csvText(string(s.Profile)) }),
+		ofStage("target_requests_per_second", func(s *probe.Stage) string {
+			if s.TargetRate == 0 {
+				return ""
+			}
+			return csvNumber(s.TargetRate)
+		}),
+		ofStage("valid", func(s *probe.Stage) string { return strconv.FormatBool(s.Valid()) }),
+		ofStage("invalid_reasons", func(s *probe.Stage) string {
+			return csvText(strings.Join(invalidReasons(s), " "))
+		}),
+		ofStage("started_at", func(s *probe.Stage) string {
+			if s.Started.IsZero() {
+				return ""
+			}
+			return s.Started.UTC().Format(time.RFC3339Nano)
+		}),
+		ofStage("duration_seconds", func(s *probe.Stage) string {
+			if s.Started.IsZero() || s.Ended.IsZero() {
+				return ""
+			}
+			return csvNumber(s.Ended.Sub(s.Started).Seconds())
+		}),
+		ofStage("completed", func(s *probe.Stage) string { return strconv.Itoa(s.Completed) }),
+		ofStage("failed", func(s *probe.Stage) string { return strconv.Itoa(s.Failed) }),
+		ofStage("incomplete", func(s *probe.Stage) string { return strconv.Itoa(s.Incomplete) }),
+		ofStage("retries", func(s *probe.Stage) string { return strconv.Itoa(s.Retries) }),
+		ofStage("requests_per_second", func(s *probe.Stage) string { return csvNumber(s.RequestsPerSecond) }),
+		ofStage("output_tokens_per_second", func(s *probe.Stage) string { return csvNumber(s.OutputTokensPerSecond) }),
+		ofStage("in_flight", func(s *probe.Stage) string { return csvNumber(s.InFlight) }),
+		ofStage("incomplete_output_tokens", func(s *probe.Stage) string {
+			return strconv.Itoa(s.IncompleteOutputTokens)
+		}),
+		ofStage("cached_tokens", func(s *probe.Stage) string { return strconv.Itoa(s.CachedTokens) }),
+		ofStage("tokens_by_events", func(s *probe.Stage) string { return strconv.Itoa(s.TokensByEvents) }),
+	}
+}
+
+type csvDistribution struct {
+	name string
+	of   func(s *probe.Stage) *probe.Distribution
+}
+
+func csvDistributions() []csvDistribution {
+	return []csvDistribution{
+		{"prompt_tokens", func(s *probe.Stage) *probe.Distribution { return &s.PromptTokens }},
+		{"server_prompt_tokens", func(s *probe.Stage) *probe.Distribution { return &s.ServerPromptTokens }},
+		{"output_tokens", func(s *probe.Stage) *probe.Distribution { return &s.OutputTokens }},
+		{"request_duration_seconds", func(s *probe.Stage) *probe.Distribution { return &s.RequestDuration }},
+		{"time_to_first_token_seconds", func(s *probe.Stage) *probe.Distribution { return &s.TimeToFirstToken }},
+		{"time_to_first_answer_token_seconds", func(s *probe.Stage) *probe.Distribution {
+			return &s.TimeToFirstAnswerToken
+		}},
+		{"inter_token_latency_seconds", func(s *probe.Stage) *probe.Distribution { return &s.InterTokenLatency }},
+		{"time_per_output_token_seconds", func(s *probe.Stage) *probe.Distribution { return &s.TimePerOutputToken }},
+		{"stream_stall_seconds", func(s *probe.Stage) *probe.Distribution { return &s.StreamStall }},
+		{"schedule_delay_seconds", func(s *probe.Stage) *probe.Distribution { return &s.ScheduleDelay }},
+		{"receive_lag_seconds", func(s *probe.Stage) *probe.Distribution { return &s.ReceiveLag }},
+	}
+}
+
+type csvDistributionValue struct {
+	name string
+	of   func(d *probe.Distribution) float64
+}
+
+func csvDistributionValues() []csvDistributionValue {
+	return []csvDistributionValue{
+		{"mean", func(d *probe.Distribution) float64 { return d.Mean }},
+		{"min", func(d *probe.Distribution) float64 { return d.Min }},
+		{"p01", func(d *probe.Distribution) float64 { return d.P01 }},
+		{"p05", func(d *probe.Distribution) float64 { return d.P05 }},
+		{"p10", func(d *probe.Distribution) float64 { return d.P10 }},
+		{"p25", func(d *probe.Distribution) float64 { return d.P25 }},
+		{"p50", func(d *probe.Distribution) float64 { return d.P50 }},
+		{"p75", func(d *probe.Distribution) float64 { return d.P75 }},
+		{"p90", func(d *probe.Distribution) float64 { return d.P90 }},
+		{"p95", func(d *probe.Distribution) float64 { return d.P95 }},
+		{"p99", func(d *probe.Distribution) float64 { return d.P99 }},
+		{"max", func(d *probe.Distribution) float64 { return d.Max }},
+	}
+}
+
+// csvText is text from elsewhere as a cell that no spreadsheet takes for a formula.
+func csvText(s string) string {
+	s = clean(s)
+	if s != "" && strings.ContainsRune("=+-@", rune(s[0])) {
+		return "'" + s
+	}
+	return s
+}
+
+// csvNumber is plain decimal, since not every spreadsheet reads exponents.
+func csvNumber(v float64) string {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return ""
+	}
+	return strconv.FormatFloat(v, 'f', -1, 64)
+}
