@@ -1,0 +1,483 @@
+package config_test
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+
+	"github.com/inferprobe/inferprobe/internal/config"
+	"github.com/inferprobe/inferprobe/internal/probe"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// cleanEnv takes away what the machine's own environment could add.
+func cleanEnv(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{
+		"OPENAI_API_BASE_URL", "OPENAI_API_KEY", "MODEL", "TOKENIZER", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN",
+		"HF_TOKEN_PATH", "HF_HUB_DISABLE_IMPLICIT_TOKEN", "HF_HOME", "XDG_CACHE_HOME", "HF_HUB_CACHE",
+		"HUGGINGFACE_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE",
+	} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("HOME", "/nonexistent")
+}
+
+// windows compares windows as they are written: time zones do not compare.
+var windows = cmp.Comparer(func(a, b config.Window) bool { return a.String() == b.String() })
+
+// write puts a configuration into a file of its own.
+func write(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "inferprobe.yaml")
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func load(t *testing.T, content string) *config.Config {
+	t.Helper()
+	cfg, err := config.Load(write(t, content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// TestBadFiles holds the exact text of every mistake: testdata/bad/NAME.yaml gives NAME.txt.
+func TestBadFiles(t *testing.T) {
+	cleanEnv(t)
+	files, err := filepath.Glob("testdata/bad/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no files: ", err)
+	}
+	for _, path := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".yaml"), func(t *testing.T) {
+			cfg, err := config.Load(path)
+			if err == nil || cfg != nil {
+				t.Fatalf("it loaded: %+v", cfg)
+			}
+			if !errors.As(err, new(config.Errors)) {
+				t.Errorf("the error is a %T", err)
+			}
+			got := err.Error() + "\n"
+			if strings.Contains(got, "sk-secret") {
+				t.Errorf("a secret is in the message: %s", got)
+			}
+			golden := strings.TrimSuffix(path, ".yaml") + ".txt"
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestFilesThatCannotBeRead(t *testing.T) {
+	cleanEnv(t)
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		name string
+		make func(path string) error
+		want string
+	}{
+		{"missing", func(string) error { return nil }, "no such file or directory"},
+		{"folder", func(path string) error { return os.Mkdir(path, 0o700) }, "is a folder; name the file in it"},
+		{"huge", func(path string) error { return os.WriteFile(path, make([]byte, 1<<20+1), 0o600) },
+			"is larger than 1 MiB; this cannot be a configuration file"},
+		{"locked", func(path string) error { return os.WriteFile(path, []byte("endpoints: []"), 0) },
+			"permission denied"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.name == "locked" && os.Getuid() == 0 {
+				t.Skip("root may read everything")
+			}
+			path := filepath.Join(dir, tt.name)
+			if err := tt.make(path); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := config.Load(path); err == nil || err.Error() != path+": "+tt.want {
+				t.Errorf("got %v, want %s: %s", err, path, tt.want)
+			}
+		})
+	}
+}
+
+// TestManyMistakes: a large file full of them ends in a readable number of errors, at once.
+func TestManyMistakes(t *testing.T) {
+	cleanEnv(t)
+	for name, content := range map[string]string{
+		"elements": "endpoints:\n" + strings.Repeat("-\n", 100_000),
+		"names":    "endpoints:\n" + strings.Repeat("- {url: http://a}\n", 2_000),
+		"keys":     strings.Repeat("a: 1\n", 100_000),
+		"labels":   "endpoints: [{url: http://a, labels: [" + strings.Repeat("{name: a},", 50_000) + "]}]",
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := config.Load(write(t, content))
+			if errs := (config.Errors)(nil); !errors.As(err, &errs) || len(errs) > 101 {
+				t.Fatalf("got %d errors", len(errs))
+			}
+			if lines := strings.Split(err.Error(), "\n"); name != "labels" && !strings.HasSuffix(lines[len(lines)-1],
+				"there are more than 100 mistakes; the others are not shown") {
+				t.Errorf("the last is %s", lines[len(lines)-1])
+			}
+		})
+	}
+}
+
+func TestLayers(t *testing.T) {
+	cleanEnv(t)
+	cfg := load(t, `
+defaults:
+  sweep: {interval: 1h, prompt_tokens: {mean: 200, variance: 30}, windows: ["01:00-02:00", "03:00-04:00"]}
+  guards: {max_error_rate: 0.25}
+  objectives: {time_to_first_token_p90: 2s}
+endpoints:
+  - url: http://a/v1
+  - url: http://b/v1
+    sweep: {interval: 2h, prompt_tokens: 100, windows: ["05:00-06:00"]}
+    guards: {max_in_flight: 8}
+    objectives: {error_rate: 1%}
+  - url: http://c/v1
+history: {cycles: 7}
+`)
+	a, b, c := cfg.Endpoints[0], cfg.Endpoints[1], cfg.Endpoints[2]
+	check := func(what string, got, want any) {
+		t.Helper()
+		if diff := cmp.Diff(want, got, windows); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", what, diff)
+		}
+	}
+	check("a's interval is the file's default", a.Sweep.Interval, time.Hour)
+	check("b's interval is its own", b.Sweep.Interval, 2*time.Hour)
+	check("b's neighbour keeps the default", c.Sweep, a.Sweep)
+	check("a length is replaced as a whole", b.Sweep.PromptTokens, config.Length{Mean: 100})
+	check("a list is replaced as a whole", len(b.Sweep.Windows), 1)
+	check("sections merge by key", b.Guards, config.Guards{
+		MaxInFlight: 8, MaxErrorRate: 0.25, TimeToFirstToken: 30 * time.Second, YieldToUsers: "auto"})
+	check("objectives merge by key", b.Objectives.Probe(),
+		probe.Objectives{TimeToFirstTokenP90: 2 * time.Second, ErrorRate: 0.01})
+	check("what nobody sets is built in", b.Sweep.Rates, 9)
+	check("history merges by key", cfg.History, config.History{Dir: "/var/lib/inferprobe", Cycles: 7})
+	check("metrics are built in", cfg.Metrics.Histograms, "both")
+}
+
+func TestTextKeepsItsCase(t *testing.T) {
+	cleanEnv(t)
+	e := load(t, `
+endpoints:
+  - name: Llama.70B
+    url: http://host/V1
+    model: meta-llama/Llama-3.3-70B.Instruct
+    labels: [{name: costCenter, value: R.and.D}]
+`).Endpoints[0]
+	got := []string{e.Name, e.URL, e.Model, e.Labels[0].Name, e.Labels[0].Value}
+	want := []string{"Llama.70B", "http://host/V1", "meta-llama/Llama-3.3-70B.Instruct", "costCenter", "R.and.D"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestURLIsNormalised(t *testing.T) {
+	cleanEnv(t)
+	for in, want := range map[string]string{
+		"http://host:8000/v1":     "http://host:8000/v1",
+		"http://host:8000/v1/":    "http://host:8000/v1",
+		"HTTPS://host/v1//":       "https://host/v1",
+		"http://host":             "http://host",
+		"http://[::1]:8000/v1":    "http://[::1]:8000/v1",
+		" http://host/team%2Fa/ ": "http://host/team%2Fa",
+	} {
+		if got := load(t, "endpoints: [{url: '"+in+"'}]").Endpoints[0].URL; got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestDefaultNames(t *testing.T) {
+	cleanEnv(t)
+	for _, tt := range []struct{ url, model, want string }{
+		{"http://vllm.models.svc:8000/v1", "meta-llama/Llama-3.3-70B-Instruct",
+			"vllm.models.svc-8000-Llama-3.3-70B-Instruct"},
+		{"http://vllm.models.svc:8000/v1", "", "vllm.models.svc-8000"},
+		{"http://[::1]:8000/v1", "/models/llama/", "1--8000-llama"},
+		{"http://größe.example/v1", "", "gr--e.example"},
+		{"http://host/v1", "org/" + strings.Repeat("a", 70), "host-" + strings.Repeat("a", 49) + "-"},
+	} {
+		got := load(t, "endpoints: [{url: '"+tt.url+"', model: '"+tt.model+"'}]").Endpoints[0].Name
+		if got != tt.want && !(len(got) == 63 && strings.HasPrefix(got, tt.want)) {
+			t.Errorf("%s, %s: got %q, want %q", tt.url, tt.model, got, tt.want)
+		}
+	}
+}
+
+func TestKeys(t *testing.T) {
+	cleanEnv(t)
+	t.Setenv("INFERPROBE_TEST_KEY", " sk-test-from-env\n")
+	key, err := os.ReadFile("testdata/good.key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := write(t, `
+endpoints:
+  - {url: "http://a/v1", api_key_file: key}
+  - {url: "http://b/v1", api_key_env: INFERPROBE_TEST_KEY}
+  - {url: "http://c/v1"}
+`)
+	// A Kubernetes Secret is a link to a link.
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "data"), key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("data", filepath.Join(filepath.Dir(path), "key")); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("HF_TOKEN", "hf_test")
+	cfg, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"sk-test-from-file", "sk-test-from-env", "hf_test"}
+	if diff := cmp.Diff(want, cfg.Secrets()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	cleanEnv(t)
+	cfg := load(t, `
+endpoints:
+  - url: http://a/v1
+    sweep: {cron: "0 3 * * *", rates: 3}
+    canary:
+defaults:
+  guards: {tokens_per_day: 20M}
+`)
+	var got []string
+	for _, w := range cfg.Warnings {
+		w.Source = "f"
+		got = append(got, w.Error())
+	}
+	want := []string{
+		"f:4:19: endpoints[0].sweep.cron: is read and checked, but has no effect yet",
+		"f:7:28: defaults.guards.tokens_per_day: is read and checked, but has no effect yet",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// runFlags are the flags of `inferprobe run` as it declares them, in every way it could.
+func runFlags(t *testing.T, args ...string) (*pflag.FlagSet, map[string]string) {
+	t.Helper()
+	fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
+	fs.String("url", "", "")
+	fs.String("model", "", "")
+	fs.String("prompt-tokens", "", "")
+	fs.Int("rates", 0, "")
+	fs.StringArray("rate", nil, "")
+	fs.String("profile", "", "")
+	fs.Var(new(config.Seconds), "max-seconds", "")
+	fs.String("max-requests", "", "")
+	if err := fs.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return fs, map[string]string{
+		"url": "url", "model": "model", "prompt-tokens": "sweep.prompt_tokens", "rates": "sweep.rates",
+		"rate": "sweep.rate", "profile": "sweep.profile", "max-seconds": "sweep.max_duration",
+		"max-requests": "sweep.max_requests",
+	}
+}
+
+func TestFromFlags(t *testing.T) {
+	cleanEnv(t)
+	t.Setenv("OPENAI_API_BASE_URL", "http://from-env:8000/v1/")
+	t.Setenv("OPENAI_API_KEY", "sk-test-1")
+	t.Setenv("MODEL", "env-model")
+	t.Setenv("TOKENIZER", "env-tokenizer")
+
+	cfg, err := config.FromEnv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := load(t, `endpoints: [{url: "http://from-env:8000/v1", model: env-model, tokenizer: env-tokenizer,
+  api_key_env: OPENAI_API_KEY}]`)
+	if diff := cmp.Diff(want, cfg); diff != "" {
+		t.Errorf("FromEnv: -file +env:\n%s", diff)
+	}
+
+	cfg, err = config.FromFlags(runFlags(t, "--model=flag-model", "--prompt-tokens=64", "--profile=constant",
+		"--rate=1", "--rate=2.5", "--max-seconds=30", "--max-requests=0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = load(t, `endpoints: [{url: "http://from-env:8000/v1", model: flag-model, tokenizer: env-tokenizer,
+  api_key_env: OPENAI_API_KEY,
+  sweep: {prompt_tokens: 64, profile: constant, rate: [1, 2.5], max_duration: 30s}}]`)
+	if diff := cmp.Diff(want, cfg); diff != "" {
+		t.Errorf("FromFlags: -file +flags:\n%s", diff)
+	}
+}
+
+func TestFromFlagsErrors(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		env  map[string]string
+		args []string
+		want string
+	}{
+		{"nothing", nil, nil,
+			"--url or OPENAI_API_BASE_URL: is missing; give the base URL of the endpoint, such as http://host:8000/v1"},
+		{"all at once", map[string]string{"MODEL": "a\nb"},
+			[]string{"--url=host:8000", "--prompt-tokens=many", "--rates=51", "--max-seconds=0.5",
+				"--max-requests=1.5"},
+			`MODEL: "a\nb" is too long, or has characters that cannot be printed
+--url: must begin with http:// or https://, such as http://host:8000/v1
+--prompt-tokens: "many" is not a whole number
+--rates: 51 is out of range; use 1 to 50
+--max-seconds: 500ms is too short; use at least 1s
+--max-requests: "1.5" is not a whole number`},
+		{"profile without a rate", nil, []string{"--url=http://host/v1", "--profile=poisson"},
+			"sweep.rate: is missing; the profile poisson needs one or more rates in requests per second"},
+		{"rates", nil, []string{"--url=http://host/v1", "--profile=poisson", "--rate=0", "--rate=2"},
+			"--rate: 0 is not a rate; use more than 0 and up to 100000 requests per second"},
+		{"secrets", map[string]string{
+			"OPENAI_API_BASE_URL": "http://u:sk-secret@host", "OPENAI_API_KEY": "sk secret"}, nil,
+			`OPENAI_API_BASE_URL: carries a user name or password; give the key with api_key_file or api_key_env
+OPENAI_API_KEY: the variable OPENAI_API_KEY has characters that no key has; it must hold the key and nothing else`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cleanEnv(t)
+			for name, value := range tt.env {
+				t.Setenv(name, value)
+			}
+			cfg, err := config.FromFlags(runFlags(t, tt.args...))
+			if err == nil {
+				t.Fatalf("it loaded: %+v", cfg)
+			}
+			got, want := strings.Split(err.Error(), "\n"), strings.Split(tt.want, "\n")
+			sorted := cmp.Transformer("sorted", func(l []string) map[string]bool {
+				m := make(map[string]bool)
+				for _, s := range l {
+					m[s] = true
+				}
+				return m
+			})
+			if diff := cmp.Diff(want, got, sorted); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+	cleanEnv(t)
+	_, err := config.FromEnv()
+	want := "OPENAI_API_BASE_URL or --config.file: is missing; give the base URL of the endpoint, such as " +
+		"http://host:8000/v1"
+	if err == nil || err.Error() != want {
+		t.Errorf("FromEnv: got %v, want %s", err, want)
+	}
+}
+
+func TestHub(t *testing.T) {
+	file := write(t, "hf_from_file\n")
+	for _, tt := range []struct {
+		name string
+		env  map[string]string
+		want config.Hub
+	}{
+		{"built in", nil, config.Hub{Endpoint: "https://huggingface.co", Cache: "/nonexistent/.cache/huggingface/hub"}},
+		{"token", map[string]string{"HF_TOKEN": "a-token", "HUGGING_FACE_HUB_TOKEN": "b", "HF_TOKEN_PATH": file},
+			config.Hub{Token: "a-token", Endpoint: "https://huggingface.co",
+				Cache: "/nonexistent/.cache/huggingface/hub"}},
+		{"old token", map[string]string{"HUGGING_FACE_HUB_TOKEN": "b-token", "HF_HOME": "/h"},
+			config.Hub{Token: "b-token", Endpoint: "https://huggingface.co", Cache: "/h/hub"}},
+		{"token file", map[string]string{"HF_TOKEN_PATH": file, "XDG_CACHE_HOME": "/x"},
+			config.Hub{Token: "hf_from_file", Endpoint: "https://huggingface.co", Cache: "/x/huggingface/hub"}},
+		{"no token", map[string]string{"HF_TOKEN": "a-token", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"},
+			config.Hub{Endpoint: "https://huggingface.co", Cache: "/nonexistent/.cache/huggingface/hub"}},
+		{"mirror, cache, offline", map[string]string{"HF_ENDPOINT": "http://mirror/hf/", "HF_HUB_CACHE": "/c",
+			"HF_HOME": "/h", "TRANSFORMERS_OFFLINE": "yes"},
+			config.Hub{Endpoint: "http://mirror/hf", Cache: "/c", Offline: true}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cleanEnv(t)
+			for name, value := range tt.env {
+				t.Setenv(name, value)
+			}
+			got := load(t, "endpoints: [{url: http://host/v1}]").Hub
+			if diff := cmp.Diff(tt.want, got); diff != "" || got.Token.Value() != tt.want.Token.Value() {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+	cleanEnv(t)
+	t.Setenv("HF_ENDPOINT", "mirror")
+	t.Setenv("HF_TOKEN", "two words")
+	_, err := config.Load(write(t, "endpoints: [{url: http://host/v1}]"))
+	want := "HF_ENDPOINT: is not a base URL; write for example https://huggingface.co\n" +
+		"HF_TOKEN: the variable has characters that no key has; it must hold the key and nothing else"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v\nwant %s", err, want)
+	}
+}
+
+func TestFingerprint(t *testing.T) {
+	cleanEnv(t)
+	one := load(t, "endpoints: [{url: http://host/v1}]").Endpoints[0]
+	same := load(t, "# a comment\nendpoints: [{url: http://host/v1/, sweep: {interval: 360m}}]").Endpoints[0]
+	other := load(t, "endpoints: [{url: http://host/v1, sweep: {windows: ['01:00-02:00']}}]").Endpoints[0]
+	if one.Fingerprint() != same.Fingerprint() {
+		t.Error("settings that mean the same have different fingerprints")
+	}
+	if one.Fingerprint() == other.Fingerprint() {
+		t.Error("a window does not change the fingerprint")
+	}
+	keyed := one
+	keyed.APIKey = "sk-test"
+	if one.Fingerprint() != keyed.Fingerprint() {
+		t.Error("the key is part of the fingerprint")
+	}
+}
+
+func TestCost(t *testing.T) {
+	cleanEnv(t)
+	for _, tt := range []struct {
+		name, sweep string
+		want        config.Cost
+	}{
+		{"built in", "", config.Cost{Stages: 11, LongestCycle: 22 * time.Minute, CyclesPerDay: 4, TokensPerRequest: 640,
+			Synchronous: 5, Throughput: 6}},
+		{"bounded", "max_requests: 10, interval: 12h", config.Cost{Stages: 11, LongestCycle: 22 * time.Minute,
+			CyclesPerDay: 2, TokensPerRequest: 640, Synchronous: 5, Throughput: 6, RequestsPerCycle: 110,
+			TokensPerDay: 110 * 640 * 2}},
+		{"synchronous", "profile: synchronous", config.Cost{Stages: 1, LongestCycle: 2 * time.Minute, CyclesPerDay: 4,
+			TokensPerRequest: 640, Synchronous: 1}},
+		{"throughput", "profile: throughput", config.Cost{Stages: 1, LongestCycle: 2 * time.Minute, CyclesPerDay: 4,
+			TokensPerRequest: 640, Throughput: 1}},
+		{"open loop", "profile: poisson, rate: [1, 2], max_duration: 10s, max_requests: 15, interval: 1d",
+			config.Cost{Stages: 2, LongestCycle: 20 * time.Second, CyclesPerDay: 1, TokensPerRequest: 640,
+				RequestsPerCycle: 25, TokensPerDay: 25 * 640}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := load(t, "endpoints: [{url: http://host/v1, sweep: {"+tt.sweep+"}}]").Endpoints[0]
+			if diff := cmp.Diff(tt.want, e.Cost()); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}

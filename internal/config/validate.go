@@ -1,0 +1,264 @@
+package config
+
+import (
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/robfig/cron/v3"
+
+	"github.com/inferprobe/inferprobe/internal/probe"
+)
+
+// Limits of what makes sense. They catch slips of the pen, not ambition.
+const (
+	maxTokens      = 10_000_000
+	maxStages      = 50 // each stage has series of its own
+	maxConcurrency = 65_536
+	maxRate        = 100_000
+	maxName        = 63
+	maxCycles      = 1_000_000
+	maxLabels      = 30
+)
+
+// locator says where the value of a key came from, and whether it was set at all.
+type locator func(key string) (at Error, set bool)
+
+// checker judges decoded settings and collects what is wrong with them.
+type checker struct {
+	errors Errors
+	locate locator
+	names  map[string]string // by name in lower case: where it is
+}
+
+// fail records that the value of key is wrong.
+func (c *checker) fail(key, format string, args ...any) {
+	e, _ := c.locate(key)
+	e.Message = fmt.Sprintf(format, args...)
+	c.errors.add(e)
+}
+
+// endpoint completes and judges one endpoint.
+func (c *checker) endpoint(e *Endpoint, locate locator) {
+	c.locate = locate
+	host := c.url(e)
+	c.identity(e, host)
+	c.key(e)
+	c.labels(e.Labels)
+	c.sweep(&e.Sweep)
+	c.atLeast("canary.interval", e.Canary.Interval, time.Second)
+	c.length("canary.prompt_tokens", e.Canary.PromptTokens)
+	c.length("canary.output_tokens", e.Canary.OutputTokens)
+	c.guards(e.Guards)
+	c.timeouts(e.Timeouts)
+}
+
+// url checks and normalises the base URL and returns its host. Messages never repeat it: it may carry a password.
+func (c *checker) url(e *Endpoint) (host string) {
+	const example = "such as http://host:8000/v1"
+	if e.URL == "" {
+		c.fail("url", "is missing; give the base URL of the endpoint, "+example)
+		return ""
+	}
+	u, err := url.Parse(strings.TrimSpace(e.URL))
+	switch {
+	case err != nil:
+		c.fail("url", "is not a URL; write a base URL "+example)
+	case u.Scheme != "http" && u.Scheme != "https":
+		c.fail("url", "must begin with http:// or https://, "+example)
+	case u.Hostname() == "":
+		c.fail("url", "names no host; write a base URL "+example)
+	case u.User != nil:
+		c.fail("url", "carries a user name or password; give the key with api_key_file or api_key_env")
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		c.fail("url", "must end with its path, without a query or a fragment")
+	case strings.HasSuffix(strings.TrimRight(u.Path, "/"), "/completions"):
+		c.fail("url", `is that of a call; give the base URL, without "/chat/completions" or "/completions"`)
+	default:
+		e.URL = strings.TrimRight(u.String(), "/")
+		return u.Host
+	}
+	return ""
+}
+
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+const nameRule = "use up to 63 letters, digits, dots, dashes and underscores, beginning with a letter or digit"
+
+// identity checks what names the endpoint, and names it if it has no name.
+func (c *checker) identity(e *Endpoint, host string) {
+	if e.Name == "" && host != "" {
+		e.Name = defaultName(host, e.Model)
+	}
+	if e.Name != "" {
+		c.name("name", e.Name)
+		c.unique(e.Name)
+	}
+	if e.Group != "" {
+		c.name("group", e.Group)
+	}
+	c.text("model", e.Model)
+	c.text("tokenizer", e.Tokenizer)
+	word(c, "api", e.API, []string{APIChat, APICompletions})
+	word(c, "dialect", e.Dialect, Dialects())
+}
+
+func (c *checker) name(key, name string) {
+	if len(name) > maxName || !namePattern.MatchString(name) {
+		c.fail(key, "%s cannot be a name; %s", quoted(name), nameRule)
+	}
+}
+
+// unique refuses a second endpoint of a name. Case does not count: names become file names.
+func (c *checker) unique(name string) {
+	if c.names == nil {
+		c.names = make(map[string]string)
+	}
+	here, _ := c.locate("name")
+	lower := strings.ToLower(name)
+	if first, taken := c.names[lower]; taken {
+		c.fail("name", "%s is the name of %s already; give each endpoint a name of its own", quoted(name), first)
+		return
+	}
+	c.names[lower] = strings.TrimSuffix(here.Key, ".name")
+}
+
+func (c *checker) text(key, s string) {
+	const longest = 1024
+	if len(s) > longest || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		c.fail(key, "%s is too long, or has characters that cannot be printed", quoted(s))
+	}
+}
+
+// word checks that a value is one of a closed set.
+func word[T ~string](c *checker, key string, value T, words []T) {
+	if !slices.Contains(words, value) {
+		c.fail(key, "%s is not known; use %s", quoted(string(value)), oneOf(words))
+	}
+}
+
+var labelPattern = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
+
+// labels checks the user's labels. Those of inferprobe's own and those that Prometheus puts on every target are taken.
+func (c *checker) labels(labels []Label) {
+	if len(labels) > maxLabels {
+		c.fail("labels", "%d are too many; use up to %d", len(labels), maxLabels)
+		return
+	}
+	taken := []string{"endpoint", "model", "url", "stage", "instance", "job", "le", "quantile"}
+	for i, l := range labels {
+		key := fmt.Sprintf("labels[%d].name", i)
+		switch {
+		case l.Name == "":
+			c.fail(key, "is missing; write {name: team, value: search}")
+		case !labelPattern.MatchString(l.Name) || strings.HasPrefix(l.Name, "__"):
+			c.fail(key, "%s cannot be a label; use letters, digits and underscores, not two underscores in front",
+				quoted(l.Name))
+		case slices.Contains(taken, l.Name):
+			c.fail(key, "%s is taken; use another name", quoted(l.Name))
+		case slices.ContainsFunc(labels[:i], func(o Label) bool { return o.Name == l.Name }):
+			c.fail(key, "%s is here twice", quoted(l.Name))
+		}
+		c.text(fmt.Sprintf("labels[%d].value", i), l.Value)
+	}
+}
+
+func (c *checker) sweep(s *Sweep) {
+	c.atLeast("sweep.interval", s.Interval, time.Second)
+	if s.Cron != "" {
+		if _, err := cron.ParseStandard(s.Cron); err != nil {
+			c.fail("sweep.cron", "%s is not a schedule: %v; write for example %q", quoted(s.Cron), err, "0 3 * * *")
+		}
+	}
+	c.length("sweep.prompt_tokens", s.PromptTokens)
+	c.length("sweep.output_tokens", s.OutputTokens)
+	word(c, "sweep.profile", s.Profile, probe.Profiles())
+	word(c, "sweep.arrival", s.Arrival, []probe.Profile{probe.ProfileConstant, probe.ProfilePoisson})
+	c.between("sweep.rates", s.Rates, 1, maxStages)
+	c.rates(s)
+	c.atLeast("sweep.max_duration", s.MaxDuration, time.Second)
+	c.between("sweep.max_requests", s.MaxRequests, 0, 1<<31-1)
+	c.between("sweep.max_concurrency", s.MaxConcurrency, 1, maxConcurrency)
+}
+
+// rates checks the rates of the open-loop profiles, which need them, against the profile.
+func (c *checker) rates(s *Sweep) {
+	openLoop := s.Profile == probe.ProfileConstant || s.Profile == probe.ProfilePoisson
+	switch {
+	case openLoop && len(s.Rate) == 0:
+		c.fail("sweep.rate", "is missing; the profile %s needs one or more rates in requests per second", s.Profile)
+	case !openLoop && len(s.Rate) > 0:
+		c.fail("sweep.rate", "has no meaning in the profile %s; use the profile constant or poisson", s.Profile)
+	case len(s.Rate) > maxStages:
+		c.fail("sweep.rate", "has %d rates; use up to %d", len(s.Rate), maxStages)
+	}
+	for i, r := range s.Rate {
+		if r <= 0 || r > maxRate {
+			c.fail(fmt.Sprintf("sweep.rate[%d]", i),
+				"%v is not a rate; use more than 0 and up to %d requests per second", r, maxRate)
+		}
+	}
+}
+
+func (c *checker) guards(g Guards) {
+	c.between("guards.max_in_flight", g.MaxInFlight, 1, maxConcurrency)
+	word(c, "guards.yield_to_users", g.YieldToUsers, []string{YieldAuto, YieldNever})
+}
+
+func (c *checker) timeouts(t Timeouts) {
+	c.atLeast("timeouts.connect", t.Connect, time.Millisecond)
+	c.atLeast("timeouts.first_token", t.FirstToken, time.Millisecond)
+	c.atLeast("timeouts.idle", t.Idle, time.Millisecond)
+	c.atLeast("timeouts.total", t.Total, time.Millisecond)
+	if _, set := c.locate("timeouts.first_token"); set && t.FirstToken > t.Total {
+		c.fail("timeouts.first_token", "%v is longer than timeouts.total, %v", t.FirstToken, t.Total)
+	}
+	if _, set := c.locate("timeouts.idle"); set && t.Idle > t.Total {
+		c.fail("timeouts.idle", "%v is longer than timeouts.total, %v", t.Idle, t.Total)
+	}
+}
+
+func (c *checker) length(key string, l Length) {
+	switch {
+	case l.Mean < 1 || l.Mean > maxTokens:
+		c.fail(key, "%d is not a number of tokens; use 1 to %d", l.Mean, maxTokens)
+	case l.Variance < 0 || l.Variance > maxTokens*maxTokens:
+		c.fail(key, "the variance %d is negative or too large", l.Variance)
+	case l.Min < 0 || l.Max < 0 || l.Max > maxTokens:
+		c.fail(key, "min %d and max %d are not numbers of tokens; use 1 to %d", l.Min, l.Max, maxTokens)
+	case l.Min > l.Mean:
+		c.fail(key, "min %d is above the mean, %d", l.Min, l.Mean)
+	case l.Max != 0 && l.Max < l.Mean:
+		c.fail(key, "max %d is below the mean, %d", l.Max, l.Mean)
+	}
+}
+
+func (c *checker) atLeast(key string, d, least time.Duration) {
+	if d < least {
+		c.fail(key, "%v is too short; use at least %v", d, least)
+	}
+}
+
+func (c *checker) between(key string, n, least, most int) {
+	if n < least || n > most {
+		c.fail(key, "%d is out of range; use %d to %d", n, least, most)
+	}
+}
+
+// file judges the settings outside of endpoints.
+func (c *checker) file(cfg *Config, d *document) {
+	c.locate = d.locator("")
+	_, set := c.locate("endpoints")
+	if len(cfg.Endpoints) == 0 && d.at["endpoints[0]"] == nil && (set || len(d.errors) == 0) {
+		c.fail("endpoints", "there is none; the least is an endpoint with its url: [{url: http://host:8000/v1}]")
+	}
+	word(c, "metrics.histograms", cfg.Metrics.Histograms, Histograms())
+	if cfg.History.Dir == "" {
+		c.fail("history.dir", "is empty; name a folder")
+	}
+	c.between("history.cycles", cfg.History.Cycles, 1, maxCycles)
+}
