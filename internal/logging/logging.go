@@ -28,8 +28,8 @@ func Formats() []string { return []string{FormatAuto, FormatText, FormatJSON} }
 // Levels returns the names of the levels from the most talkative on, for flags and messages.
 func Levels() []string { return []string{"debug", "info", "warn", "error"} }
 
-// New returns a logger that writes to w in one of Formats, from one of Levels on. Secrets that redact knows are replaced
-// in messages and values; redact may be nil. The error says what would have been right.
+// New returns a logger that writes to w in one of Formats, from one of Levels on. Secrets that redact knows are
+// replaced in messages and values; redact may be nil. The error says what would have been right.
 func New(w io.Writer, format, level string, redact *Redactor) (*slog.Logger, error) {
 	min, err := parseLevel(level)
 	if err != nil {

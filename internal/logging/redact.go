@@ -17,9 +17,9 @@ const Redacted = "[redacted]"
 // remained would tell the secret by its gaps.
 const minSecret = 4
 
-// Redactor replaces secrets in text and strips what could fool a terminal. It is the second line of defence: secrets are
-// not logged in the first place, but servers echo them in their error texts. The zero value is ready, and so is nil,
-// which knows no secret. It may be used from many goroutines.
+// Redactor replaces secrets in text and strips what could fool a terminal. It is the second line of defence: secrets
+// are not logged in the first place, but servers echo them in their error texts. The zero value is ready, and so is
+// nil, which knows no secret. It may be used from many goroutines.
 type Redactor struct {
 	mu       sync.Mutex
 	secrets  []string
