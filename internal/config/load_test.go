@@ -124,10 +124,10 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 func TestManyMistakes(t *testing.T) {
 	cleanEnv(t)
 	for name, content := range map[string]string{
-		"elements": "endpoints:\n" + strings.Repeat("-\n", 100_000),
-		"names":    "endpoints:\n" + strings.Repeat("- {url: http://a}\n", 2_000),
-		"keys":     strings.Repeat("a: 1\n", 100_000),
-		"labels":   "endpoints: [{url: http://a, labels: [" + strings.Repeat("{name: a},", 50_000) + "]}]",
+		"elements": "endpoints:\n" + strings.Repeat("-\n", 20_000),
+		"names":    "endpoints:\n" + strings.Repeat("- {url: http://a}\n", 500),
+		"keys":     strings.Repeat("a: 1\n", 20_000),
+		"labels":   "endpoints: [{url: http://a, labels: [" + strings.Repeat("{name: a},", 10_000) + "]}]",
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := config.Load(write(t, content))

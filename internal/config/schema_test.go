@@ -133,8 +133,8 @@ func TestSchemaTakesWhatWeTake(t *testing.T) {
 	}{
 		"duration": {durationType, []string{
 			"6h", "500ms", "1d", "1.5d12h30m", "0", "0s", "6", "h", "-6h", "6 h", "1h2d", ""}},
-		"count":    {countType, []string{"20M", "1.5G", "0", "20m", "-1", "M", ""}},
-		"ratio":    {ratioType, []string{"1%", "0.5", "100%", "-1%", "%", ""}},
+		"count": {countType, []string{"20M", "1.5G", "0", "20m", "-1", "M", ""}},
+		"ratio": {ratioType, []string{"1%", "0.5", "100%", "-1%", "%", ""}},
 	} {
 		pattern := regexp.MustCompile(root.Defs[name].OneOf[1].Pattern)
 		for _, text := range tt.texts {
