@@ -72,15 +72,16 @@ type CycleFailure struct {
 
 // Reasons of a failed cycle beside those of a request.
 const (
-	CycleTokenizer   = "tokenizer"   // the tokenizer could not be had, or prompts cannot be made with it
-	CycleDiscovery   = "discovery"   // the endpoint serves no model, or not the one configured
-	CycleInterrupted = "interrupted" // we were told to stop in the middle
-	CycleInternal    = "internal"    // a fault of our own
+	CycleTokenizer   = "tokenizer"      // the tokenizer could not be had, or prompts cannot be made with it
+	CycleDiscovery   = "discovery"      // the endpoint serves no model, or not the one configured
+	CycleContext     = "context_length" // prompt and answer do not fit the model's context
+	CycleInterrupted = "interrupted"    // we were told to stop in the middle
+	CycleInternal    = "internal"       // a fault of our own
 )
 
 // CycleFailureReasons returns every reason a cycle can fail with.
 func CycleFailureReasons() []string {
-	reasons := []string{CycleTokenizer, CycleDiscovery, CycleInterrupted, CycleInternal}
+	reasons := []string{CycleTokenizer, CycleDiscovery, CycleContext, CycleInterrupted, CycleInternal}
 	for _, r := range Reasons() {
 		reasons = append(reasons, string(r))
 	}
