@@ -149,7 +149,7 @@ func (c *checker) labels(labels []Label) {
 		c.fail("labels", "%d are too many; use up to %d", len(labels), maxLabels)
 		return
 	}
-	taken := []string{"endpoint", "model", "url", "stage", "instance", "job", "le", "quantile"}
+	taken := []string{"endpoint", "model", "url", "server", "stage", "instance", "job", "le", "quantile"}
 	for i, l := range labels {
 		key := fmt.Sprintf("labels[%d].name", i)
 		switch {

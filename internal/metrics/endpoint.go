@@ -1,0 +1,326 @@
+package metrics
+
+import (
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/inferprobe/inferprobe/internal/probe"
+)
+
+// Endpoint fills the series of one endpoint. Its methods may be called from many goroutines; once the endpoint is
+// removed they do nothing.
+type Endpoint struct {
+	metrics  *Metrics
+	endpoint probe.Endpoint
+	labels   []Label
+
+	connection      phases
+	scheduleDelay   prometheus.Observer
+	receiveLag      prometheus.Observer
+	inFlight        prometheus.Gauge
+	success         prometheus.Gauge
+	lastProbe       prometheus.Gauge
+	lastSuccess     prometheus.Gauge
+	cycles          prometheus.Counter
+	cycleInProgress prometheus.Gauge
+	cycleNextStart  prometheus.Gauge
+	cycleLastEnd    prometheus.Gauge
+
+	mu      sync.RWMutex
+	closed  bool
+	stages  map[string]*stage
+	running bool         // a cycle
+	next    time.Time    // when the next cycle is due
+	last    *probe.Cycle // the last one that ran to its end
+	server  string       // what answers, as the last cycle found out
+}
+
+// phases are the children of connection_phase_duration_seconds.
+type phases struct{ dns, connect, tls prometheus.Observer }
+
+// stage is the series of one stage, at hand without a look-up by labels.
+type stage struct {
+	timeToFirstToken       prometheus.Observer
+	timeToFirstAnswerToken prometheus.Observer
+	interTokenLatency      prometheus.Observer
+	timePerOutputToken     prometheus.Observer
+	requestDuration        prometheus.Observer
+	streamStall            prometheus.Observer
+	requestOutputSpeed     prometheus.Observer
+
+	requests     prometheus.Counter
+	incomplete   prometheus.Counter
+	failures     map[probe.Reason]prometheus.Counter
+	promptTokens prometheus.Counter
+	outputTokens prometheus.Counter
+	cachedTokens prometheus.Counter
+}
+
+func newStage(f *families, ep probe.Endpoint, name string) *stage {
+	labels := []string{ep.Name, ep.Model, name}
+	s := &stage{
+		timeToFirstToken:       f.timeToFirstToken.WithLabelValues(labels...),
+		timeToFirstAnswerToken: f.timeToFirstAnswerToken.WithLabelValues(labels...),
+		interTokenLatency:      f.interTokenLatency.WithLabelValues(labels...),
+		timePerOutputToken:     f.timePerOutputToken.WithLabelValues(labels...),
+		requestDuration:        f.requestDuration.WithLabelValues(labels...),
+		streamStall:            f.streamStall.WithLabelValues(labels...),
+		requestOutputSpeed:     f.requestOutputSpeed.WithLabelValues(labels...),
+		requests:               f.requests.WithLabelValues(labels...),
+		incomplete:             f.requestsIncomplete.WithLabelValues(labels...),
+		failures:               make(map[probe.Reason]prometheus.Counter),
+		promptTokens:           f.promptTokens.WithLabelValues(labels...),
+		outputTokens:           f.outputTokens.WithLabelValues(labels...),
+		cachedTokens:           f.cachedTokens.WithLabelValues(labels...),
+	}
+	for _, reason := range probe.Reasons() {
+		s.failures[reason] = f.requestFailures.WithLabelValues(append(labels[:3:3], string(reason))...)
+	}
+	return s
+}
+
+// create makes the series of the endpoint itself, and gives those of a fresh one that have no value yet their first.
+func (e *Endpoint) create(fresh bool) {
+	f, name, model := &e.metrics.families, e.endpoint.Name, e.endpoint.Model
+	e.connection = phases{
+		dns:     f.connectionPhase.WithLabelValues(name, model, "dns"),
+		connect: f.connectionPhase.WithLabelValues(name, model, "connect"),
+		tls:     f.connectionPhase.WithLabelValues(name, model, "tls"),
+	}
+	e.scheduleDelay = f.scheduleDelay.WithLabelValues(name, model)
+	e.receiveLag = f.receiveLag.WithLabelValues(name, model)
+	e.inFlight = f.requestsInFlight.WithLabelValues(name, model)
+	e.success = f.probeSuccess.WithLabelValues(name, model)
+	e.lastProbe = f.lastProbe.WithLabelValues(name, model)
+	e.lastSuccess = f.lastSuccess.WithLabelValues(name, model)
+	e.cycles = f.cycles.WithLabelValues(name, model)
+	e.cycleInProgress = f.cycleInProgress.WithLabelValues(name, model)
+	e.cycleNextStart = f.cycleNextStart.WithLabelValues(name, model)
+	e.cycleLastEnd = f.cycleLastEnd.WithLabelValues(name, model)
+	for _, reason := range probe.CycleFailureReasons() {
+		f.cycleFailures.WithLabelValues(name, model, reason)
+	}
+	f.runsSkipped.WithLabelValues(name, model, SkipOverrun)
+	if fresh {
+		e.success.Set(math.NaN())
+	}
+	e.setRunning(e.running)
+	e.cycleNextStart.Set(timestamp(e.next))
+}
+
+// replace takes over from old, which does nothing from now on: where the endpoint stands, and with the same labels what
+// the last cycle found. It returns the stages that old had.
+func (e *Endpoint) replace(old *Endpoint) []string {
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	old.closed = true
+	e.running, e.next = old.running, old.next
+	if old.endpoint.Model == e.endpoint.Model {
+		e.last, e.server = old.last, old.server
+	}
+	return old.stageNames()
+}
+
+// stageNames returns the names of all stages in a fixed order. The caller holds mu.
+func (e *Endpoint) stageNames() []string {
+	names := make([]string, 0, len(e.stages))
+	for name := range e.stages {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// stage returns the series of a stage, which it makes if they were not announced to Add; nil once the endpoint is
+// removed.
+func (e *Endpoint) stage(name string) *stage {
+	e.mu.RLock()
+	s, closed := e.stages[name], e.closed
+	e.mu.RUnlock()
+	if s != nil && !closed {
+		return s
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil
+	}
+	if e.stages[name] == nil {
+		e.stages[name] = newStage(&e.metrics.families, e.endpoint, name)
+	}
+	return e.stages[name]
+}
+
+// InFlight adds delta to the number of requests in flight.
+func (e *Endpoint) InFlight(delta int) { e.inFlight.Add(float64(delta)) }
+
+// Record counts and observes one request that ended. It does not keep r.
+func (e *Endpoint) Record(stage string, r *probe.Result) {
+	s := e.stage(stage)
+	if s == nil {
+		return
+	}
+	s.requests.Inc()
+	switch r.Outcome {
+	case probe.Failed:
+		e.fail(s, stage, r.Reason)
+	case probe.Incomplete:
+		s.incomplete.Inc()
+	case probe.Completed:
+		s.observe(r)
+	}
+	s.count(r)
+	e.observe(r)
+}
+
+// fail counts a failure. The set of reasons is closed; one outside of it is a mistake of ours, which must show.
+func (e *Endpoint) fail(s *stage, name string, reason probe.Reason) {
+	if c := s.failures[reason]; c != nil {
+		c.Inc()
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.closed {
+		e.metrics.requestFailures.WithLabelValues(e.endpoint.Name, e.endpoint.Model, name, string(reason)).Inc()
+	}
+}
+
+// count adds up tokens, whatever the outcome.
+func (s *stage) count(r *probe.Result) {
+	if prompt := r.PromptTokens; prompt > 0 {
+		s.promptTokens.Add(float64(prompt))
+	} else if r.Request != nil && len(r.Arrivals) > 0 {
+		s.promptTokens.Add(float64(max(r.Request.PromptTokens, 0)))
+	}
+	s.outputTokens.Add(float64(max(r.OutputTokens, 0)))
+	s.cachedTokens.Add(float64(max(r.CachedTokens, 0)))
+}
+
+// observe takes the times of a completed request.
+func (s *stage) observe(r *probe.Result) {
+	observe(s.requestDuration, r.End)
+	if d, ok := r.TimeToFirstToken(); ok {
+		observe(s.timeToFirstToken, d)
+	}
+	if d, ok := r.TimeToFirstAnswerToken(); ok {
+		observe(s.timeToFirstAnswerToken, d)
+	}
+	if d, ok := r.TimePerOutputToken(); ok {
+		observe(s.timePerOutputToken, d)
+	}
+	if d, ok := r.Stall(); ok {
+		observe(s.streamStall, d)
+	}
+	if v, ok := r.OutputTokensPerSecond(); ok && !math.IsNaN(v) && !math.IsInf(v, 0) {
+		s.requestOutputSpeed.Observe(max(v, 0))
+	}
+	for latency, samples := range r.InterTokenLatencies {
+		for range samples {
+			observe(s.interTokenLatency, latency)
+		}
+	}
+}
+
+// observe takes what does not depend on the outcome: connections and the prober's own delays.
+func (e *Endpoint) observe(r *probe.Result) {
+	if r.NewConn {
+		observePhase(e.connection.dns, r.Phases.DNS)
+		observePhase(e.connection.connect, r.Phases.Connect)
+		observePhase(e.connection.tls, r.Phases.TLS)
+	}
+	if d, ok := r.ScheduleDelay(); ok {
+		observe(e.scheduleDelay, d)
+	}
+	for i := range r.Arrivals {
+		observePhase(e.receiveLag, r.Arrivals[i].Lag)
+	}
+}
+
+// observe takes a duration. One below zero, as clocks of different origin can give, is none: a negative observation
+// would make the sum of a histogram decrease, which Prometheus takes for a restart.
+func observe(o prometheus.Observer, d time.Duration) { o.Observe(max(d, 0).Seconds()) }
+
+// observePhase takes a duration that is zero where there was nothing to measure.
+func observePhase(o prometheus.Observer, d time.Duration) {
+	if d > 0 {
+		o.Observe(d.Seconds())
+	}
+}
+
+// CycleStarted says that a cycle runs.
+func (e *Endpoint) CycleStarted() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.setRunning(true)
+}
+
+func (e *Endpoint) setRunning(running bool) {
+	e.running = running
+	e.cycleInProgress.Set(number(running))
+}
+
+// NextStart says when the next cycle is due; the zero time says that none is.
+func (e *Endpoint) NextStart(t time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.next = t
+	e.cycleNextStart.Set(timestamp(t))
+}
+
+// Skipped counts a cycle that was due and not started; reason is one of the Skip constants.
+func (e *Endpoint) Skipped(reason string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.closed {
+		e.metrics.runsSkipped.WithLabelValues(e.endpoint.Name, e.endpoint.Model, reason).Inc()
+	}
+}
+
+// CycleEnded counts a cycle that ended, and shows its values if it ran to its end. c must not be changed afterwards.
+func (e *Endpoint) CycleEnded(c *probe.Cycle) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return
+	}
+	e.setRunning(false)
+	e.cycles.Inc()
+	e.cycleLastEnd.Set(timestamp(c.Ended))
+	if c.Server != "" {
+		e.server = c.Server
+	}
+	if c.Failure != nil {
+		e.metrics.cycleFailures.WithLabelValues(e.endpoint.Name, e.endpoint.Model, c.Failure.Reason).Inc()
+	} else {
+		e.last = c
+	}
+	success, known := verdict(c)
+	if !known {
+		return
+	}
+	e.success.Set(number(success))
+	e.lastProbe.Set(timestamp(c.Ended))
+	if success {
+		e.lastSuccess.Set(timestamp(c.Ended))
+	}
+}
+
+// verdict says whether the endpoint answered, and whether the cycle can tell: what went wrong on our own side says
+// nothing about the endpoint.
+func verdict(c *probe.Cycle) (success, known bool) {
+	if c.Failure != nil {
+		switch c.Failure.Reason {
+		case probe.CycleTokenizer, probe.CycleContext, probe.CycleInterrupted, probe.CycleInternal,
+			string(probe.ReasonCancelled), string(probe.ReasonClientOverload):
+			return false, false
+		}
+		return false, true
+	}
+	answered := slices.ContainsFunc(c.Stages, func(s probe.Stage) bool { return s.Completed > 0 })
+	return answered, true
+}

@@ -1,0 +1,193 @@
+package metrics
+
+import (
+	"math"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/inferprobe/inferprobe/internal/probe"
+)
+
+// lastCycles collects the values of each endpoint's last whole cycle. They change together, so that no scrape sees half
+// of one cycle and half of another. What has no value, as everything before the first cycle, is NaN: zero would be a
+// claim, and an alert.
+type lastCycles struct {
+	metrics *Metrics
+}
+
+// lastCycleDescs are the metrics of the last cycle.
+type lastCycleDescs struct {
+	duration, capacityRequests, capacityTokens, objectiveCapacity *prometheus.Desc
+
+	target, requests, tokens, valid, samples                                 *prometheus.Desc
+	timeToFirstToken, interTokenLatency, timePerOutputToken, requestDuration *prometheus.Desc
+}
+
+func describeLastCycle() lastCycleDescs {
+	endpoint := []string{"endpoint", "model"}
+	stage := []string{"endpoint", "model", "stage"}
+	return lastCycleDescs{
+		duration: desc("cycle_duration_seconds", "How long the last whole cycle took.", endpoint),
+		capacityRequests: desc("capacity_requests_per_second",
+			"Requests per second that the endpoint served when it was given all it takes, in the last whole cycle.",
+			endpoint),
+		capacityTokens: desc("capacity_output_tokens_per_second",
+			"Output tokens per second that the endpoint generated when it was given all it takes, in the last whole "+
+				"cycle.", endpoint),
+		objectiveCapacity: desc("slo_capacity_requests_per_second",
+			"Highest rate at which the endpoint kept its objectives, in the last whole cycle; NaN without objectives.",
+			endpoint),
+
+		target: desc("stage_target_requests_per_second",
+			"Rate that the stage was to reach, in the last whole cycle; 0 for a closed loop.", stage),
+		requests: desc("stage_requests_per_second",
+			"Completed requests per second of the stage, in the last whole cycle.", stage),
+		tokens: desc("stage_output_tokens_per_second",
+			"Output tokens per second of the stage, those of unfinished requests too, in the last whole cycle.", stage),
+		valid: desc("stage_valid",
+			"Whether the measurement of the stage can be trusted, in the last whole cycle.", stage),
+		samples: desc("stage_samples", "Completed requests of the stage, in the last whole cycle.", stage),
+		timeToFirstToken: desc("stage_time_to_first_token_seconds",
+			"Time to the first token in the stage, in the last whole cycle: exact quantiles.", stage),
+		interTokenLatency: desc("stage_inter_token_latency_seconds",
+			"Time between two tokens in the stage, in the last whole cycle: exact quantiles.", stage),
+		timePerOutputToken: desc("stage_time_per_output_token_seconds",
+			"Time per output token after the first in the stage, in the last whole cycle: exact quantiles.", stage),
+		requestDuration: desc("stage_request_duration_seconds",
+			"Duration of requests in the stage, in the last whole cycle: exact quantiles.", stage),
+	}
+}
+
+func (d *lastCycleDescs) all() []*prometheus.Desc {
+	return []*prometheus.Desc{
+		d.duration, d.capacityRequests, d.capacityTokens, d.objectiveCapacity,
+		d.target, d.requests, d.tokens, d.valid, d.samples,
+		d.timeToFirstToken, d.interTokenLatency, d.timePerOutputToken, d.requestDuration,
+	}
+}
+
+func desc(name, help string, labels []string) *prometheus.Desc {
+	return prometheus.V2.NewDesc(prefix+name, help, prometheus.UnconstrainedLabels(labels), nil,
+		prometheus.WithUnit(unit(name)))
+}
+
+// Describe implements prometheus.Collector.
+func (l *lastCycles) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range l.metrics.lastCycle.all() {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (l *lastCycles) Collect(ch chan<- prometheus.Metric) {
+	d := &l.metrics.lastCycle
+	for _, e := range l.metrics.all() {
+		e.mu.RLock()
+		last, names, closed := e.last, e.stageNames(), e.closed
+		e.mu.RUnlock()
+		if closed {
+			continue
+		}
+		d.collectCycle(ch, e.endpoint, last)
+		for _, name := range names {
+			d.collectStage(ch, e.endpoint, name, stageOf(last, name))
+		}
+	}
+}
+
+// stageOf returns the stage of that name, nil if the cycle did not run it.
+func stageOf(c *probe.Cycle, name string) *probe.Stage {
+	if c == nil {
+		return nil
+	}
+	if i := slices.IndexFunc(c.Stages, func(s probe.Stage) bool { return s.Name == name }); i >= 0 {
+		return &c.Stages[i]
+	}
+	return nil
+}
+
+func (d *lastCycleDescs) collectCycle(ch chan<- prometheus.Metric, ep probe.Endpoint, c *probe.Cycle) {
+	duration, requests, tokens, objective := math.NaN(), math.NaN(), math.NaN(), math.NaN()
+	if c != nil {
+		duration = c.Ended.Sub(c.Started).Seconds()
+		if c.Capacity.RequestsPerSecond > 0 {
+			requests, tokens = c.Capacity.RequestsPerSecond, c.Capacity.OutputTokensPerSecond
+		}
+		if !c.Objectives.IsZero() {
+			objective = c.Capacity.ObjectiveRequestsPerSecond
+		}
+	}
+	gauge := func(d *prometheus.Desc, v float64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, ep.Name, ep.Model)
+	}
+	gauge(d.duration, duration)
+	gauge(d.capacityRequests, requests)
+	gauge(d.capacityTokens, tokens)
+	gauge(d.objectiveCapacity, objective)
+}
+
+func (d *lastCycleDescs) collectStage(ch chan<- prometheus.Metric, ep probe.Endpoint, name string, s *probe.Stage) {
+	target, requests, tokens, valid, samples := math.NaN(), math.NaN(), math.NaN(), math.NaN(), math.NaN()
+	if s == nil {
+		s = &probe.Stage{}
+	} else {
+		target, requests, tokens = s.TargetRate, s.RequestsPerSecond, s.OutputTokensPerSecond
+		valid, samples = number(s.Valid()), float64(s.Completed)
+	}
+	gauge := func(d *prometheus.Desc, v float64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, ep.Name, ep.Model, name)
+	}
+	gauge(d.target, target)
+	gauge(d.requests, requests)
+	gauge(d.tokens, tokens)
+	gauge(d.valid, valid)
+	gauge(d.samples, samples)
+	// Summaries, as the label `quantile` is theirs; a new created timestamp tells that each begins anew.
+	summary := func(d *prometheus.Desc, of probe.Distribution) {
+		sum, quantiles := summarise(of)
+		ch <- prometheus.MustNewConstSummaryWithCreatedTimestamp(d, uint64(of.Count), sum, quantiles, s.Started,
+			ep.Name, ep.Model, name)
+	}
+	summary(d.timeToFirstToken, s.TimeToFirstToken)
+	summary(d.interTokenLatency, s.InterTokenLatency)
+	summary(d.timePerOutputToken, s.TimePerOutputToken)
+	summary(d.requestDuration, s.RequestDuration)
+}
+
+// summarise returns the sum of the observations and the quantiles that are shown, NaN if there are none.
+func summarise(d probe.Distribution) (sum float64, quantiles map[float64]float64) {
+	if d.Count == 0 {
+		nan := math.NaN()
+		return 0, map[float64]float64{0.5: nan, 0.9: nan, 0.95: nan, 0.99: nan}
+	}
+	return d.Mean * float64(d.Count), map[float64]float64{0.5: d.P50, 0.9: d.P90, 0.95: d.P95, 0.99: d.P99}
+}
+
+// infos collects inferprobe_endpoint_info. Its label names are the users' own and differ from endpoint to endpoint, so
+// that it cannot be described beforehand.
+type infos struct {
+	metrics *Metrics
+}
+
+// Describe implements prometheus.Collector: it is an unchecked one.
+func (*infos) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (i *infos) Collect(ch chan<- prometheus.Metric) {
+	for _, e := range i.metrics.all() {
+		e.mu.RLock()
+		server, closed := e.server, e.closed
+		e.mu.RUnlock()
+		if closed {
+			continue
+		}
+		names := []string{"endpoint", "model", "url", "server"}
+		values := []string{e.endpoint.Name, e.endpoint.Model, e.endpoint.URL, server}
+		for _, l := range e.labels {
+			names, values = append(names, l.Name), append(values, l.Value)
+		}
+		d := desc("endpoint_info", "What is known of an endpoint, to be joined; the value is 1.", names)
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, 1, values...)
+	}
+}

@@ -1,0 +1,32 @@
+package metrics
+
+import "github.com/inferprobe/inferprobe/internal/probe"
+
+// Series is the number of time series that an endpoint costs in Prometheus: a whole sweep of 9 rates, which has 11
+// stages, costs 2,444 classic ones, 715 with native histograms, and 2,526 with both.
+func Series(mode Mode, stages int) int {
+	const (
+		summaries = 4 * (4 + 2) // quantiles, sum, count
+		gauges    = 5
+		counters  = 5
+		rest      = 14 // of the endpoint: gauges, counters without reasons, info
+	)
+	stage := summaries + gauges + counters + len(probe.Reasons()) + histograms(mode, firstTokenBounds(),
+		firstTokenBounds(), interTokenBounds(), interTokenBounds(), requestBounds(), stallBounds(), speedBounds())
+	endpoint := rest + len(probe.CycleFailureReasons()) + histograms(mode, connectionBounds(), connectionBounds(),
+		connectionBounds(), proberBounds(), proberBounds())
+	return stages*stage + endpoint
+}
+
+// histograms returns the series of one histogram of each set of bounds.
+func histograms(mode Mode, bounds ...[]float64) (n int) {
+	for _, b := range bounds {
+		if mode != Native {
+			n += len(b) + 3 // +Inf, sum, count
+		}
+		if mode != Classic {
+			n++
+		}
+	}
+	return n
+}
