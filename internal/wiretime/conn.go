@@ -42,7 +42,8 @@ func NewExchange(readLimit int) *Exchange {
 }
 
 // LimitReads bounds each following read to n bytes; 0 takes the bound away. The kernel gives one time to a read, that of
-// its last byte: where several segments wait, small reads tell the first from the next.
+// its last byte: where several segments wait, small reads tell the first from the next. With the kernel's times the
+// bound holds for a read that is waiting, too.
 func (x *Exchange) LimitReads(n int) { x.limit.Store(int64(n)) }
 
 // WriteStart returns the clock just before the first write of the exchange, or the zero time if there was none.
@@ -111,7 +112,9 @@ type Conn struct {
 
 // New returns tcp with the kernel's times switched on where it can give them.
 func New(tcp *net.TCPConn) *Conn {
-	return &Conn{Conn: tcp, kernel: newKernelReader(tcp)}
+	c := &Conn{Conn: tcp}
+	c.kernel = newKernelReader(tcp, c.limit)
+	return c
 }
 
 // From returns the Conn under c, which may be wrapped in connections that tell what they wrap by a method NetConn, as
@@ -139,26 +142,33 @@ func (c *Conn) Phases() Phases { return c.phases }
 // NetConn returns the connection underneath.
 func (c *Conn) NetConn() net.Conn { return c.Conn }
 
-// Read reads as net.TCPConn does and records the time of what it read.
+// Read reads as net.TCPConn does and records the time of what it read. The exchange that counts is the one at the moment
+// the data are taken: net/http has a read waiting on an idle connection when the next exchange begins.
 func (c *Conn) Read(p []byte) (int, error) {
-	x := c.exchange.Load()
-	if x != nil {
-		if limit := x.limit.Load(); limit > 0 && int64(len(p)) > limit {
-			p = p[:limit]
-		}
-	}
 	var n int
 	var err error
 	var kernel int64
 	if c.kernel != nil && len(p) > 0 {
 		n, kernel, err = c.kernel.read(p)
 	} else {
-		n, err = c.Conn.Read(p)
+		n, err = c.Conn.Read(p[:c.limit(len(p))])
 	}
-	if n > 0 && x != nil {
-		x.stamp(time.Now(), kernel)
+	if n > 0 {
+		if x := c.exchange.Load(); x != nil {
+			x.stamp(time.Now(), kernel)
+		}
 	}
 	return n, err
+}
+
+// limit returns how many of n bytes a read may ask for.
+func (c *Conn) limit(n int) int {
+	if x := c.exchange.Load(); x != nil {
+		if limit := int(x.limit.Load()); limit > 0 {
+			return min(n, limit)
+		}
+	}
+	return n
 }
 
 // Write writes as net.TCPConn does and records when the first write of an exchange began.

@@ -253,6 +253,28 @@ func TestExchanges(t *testing.T) {
 	}
 }
 
+// TestExchangeBeginsUnderAWaitingRead is what net/http does: a read waits on the idle connection all the time.
+func TestExchangeBeginsUnderAWaitingRead(t *testing.T) {
+	ours, theirs := pair(t)
+	old, x := NewExchange(0), NewExchange(2)
+	ours.Begin(old)
+	read := make(chan int)
+	go func() {
+		n, _ := ours.Read(make([]byte, 8))
+		read <- n
+	}()
+	time.Sleep(20 * time.Millisecond) // the read most likely waits by now; if not, the test passes all the same
+	ours.Begin(x)
+	theirs.Write([]byte("abc"))
+	n := <-read
+	if x.LastRead().At.IsZero() || !old.LastRead().At.IsZero() {
+		t.Error("the read counts for the exchange before")
+	}
+	if ours.kernel != nil && n != 2 {
+		t.Errorf("read %d bytes, want 2: the limit of the new exchange", n)
+	}
+}
+
 func TestConcurrentUse(t *testing.T) {
 	ours, theirs := pair(t)
 	go io.Copy(theirs, theirs)

@@ -17,11 +17,13 @@ import (
 // here, so that a read allocates nothing (unix.Recvmsg allocates room for an address); the mutex makes concurrent reads
 // wait for each other, as net's own do.
 type kernelReader struct {
-	tcp *net.TCPConn
-	raw syscall.RawConn
+	tcp   *net.TCPConn
+	raw   syscall.RawConn
+	limit func(n int) int       // how many of n bytes may be taken now
+	recv  func(fd uintptr) bool // made once: a closure made for each read would be allocated
 
 	mu   sync.Mutex
-	recv func(fd uintptr) bool // made once: a closure made for each read would be allocated
+	size int // of the buffer
 	msg  unix.Msghdr
 	iov  unix.Iovec
 	oob  [64]byte // one control message of a timespec takes 32
@@ -30,7 +32,7 @@ type kernelReader struct {
 }
 
 // newKernelReader switches the socket's receive times on. It returns nil where the system has none.
-func newKernelReader(tcp *net.TCPConn) *kernelReader {
+func newKernelReader(tcp *net.TCPConn, limit func(n int) int) *kernelReader {
 	raw, err := tcp.SyscallConn()
 	if err != nil {
 		return nil
@@ -42,7 +44,7 @@ func newKernelReader(tcp *net.TCPConn) *kernelReader {
 	if err != nil || optErr != nil {
 		return nil
 	}
-	k := &kernelReader{tcp: tcp, raw: raw}
+	k := &kernelReader{tcp: tcp, raw: raw, limit: limit}
 	k.recv = k.recvmsg
 	k.msg.Iov = &k.iov
 	k.msg.SetIovlen(1)
@@ -56,7 +58,7 @@ func (k *kernelReader) read(p []byte) (n int, kernel int64, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.iov.Base = &p[0]
-	k.iov.SetLen(len(p))
+	k.size = len(p)
 	err = k.raw.Read(k.recv)
 	k.iov.Base = nil
 	switch {
@@ -79,6 +81,7 @@ func (k *kernelReader) read(p []byte) (n int, kernel int64, err error) {
 
 // recvmsg makes one attempt and reports whether it is done; otherwise the poller waits for data and tries again.
 func (k *kernelReader) recvmsg(fd uintptr) bool {
+	k.iov.SetLen(k.limit(k.size))
 	for {
 		k.msg.SetControllen(len(k.oob))
 		n, _, errno := unix.Syscall(unix.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&k.msg)), 0)

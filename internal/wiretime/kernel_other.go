@@ -10,7 +10,7 @@ import (
 // kernelReader is not to be had here: Conn takes the clock when a read returns.
 type kernelReader struct{}
 
-func newKernelReader(*net.TCPConn) *kernelReader { return nil }
+func newKernelReader(*net.TCPConn, func(n int) int) *kernelReader { return nil }
 
 func (*kernelReader) read([]byte) (n int, kernel int64, err error) {
 	return 0, 0, errors.ErrUnsupported
