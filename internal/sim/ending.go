@@ -77,7 +77,7 @@ func (x *exchange) endWhole() bool {
 	return false
 }
 
-// hang is silence until the client goes away or the server closes.
+// hang is silence until the client goes away or the server closes, and with it the connection.
 func (x *exchange) hang() {
 	if x.out.release() != nil {
 		return
@@ -86,6 +86,7 @@ func (x *exchange) hang() {
 	case <-x.r.Context().Done():
 	case <-x.s.closing:
 	}
+	panic(http.ErrAbortHandler)
 }
 
 // endless sends an event without an end until the client goes away or the server closes.

@@ -121,7 +121,7 @@ func faultKinds() []faultKind {
 // statusFaults replace the answer or its head.
 func statusFaults() []faultKind {
 	body := func(b substitute) func(*plan, string) error {
-		return flag(func(p *plan) { p.body = b })
+		return noArg(func(p *plan) { p.body = b })
 	}
 	return []faultKind{
 		{FaultInfo{"status", "CODE or CODE:SECONDS; Retry-After is sent with 429 and 503, by default 1 s", "an error status with vLLM's body"}, setStatus},
@@ -153,7 +153,7 @@ func endingFaults() []faultKind {
 		{FaultInfo{"error_string", after, "an error that is a string in the stream, then [DONE]"}, end(endErrorString)},
 		{FaultInfo{"error_string_no_done", after, "an error that is a string in the stream, without [DONE]"}, withoutDone(endErrorString)},
 		{FaultInfo{"abort", after, "finish reason abort, usage of the short answer, [DONE]: vLLM on SIGTERM"}, end(endAbort)},
-		{FaultInfo{"hang", "", "the head, then silence until the client gives up"}, flag(func(p *plan) { p.end, p.endAfter = endHang, 0 })},
+		{FaultInfo{"hang", "", "the head, then silence until the client gives up"}, noArg(func(p *plan) { p.end, p.endAfter = endHang, 0 })},
 		{FaultInfo{"hang_after", after, "tokens, then silence until the client gives up"}, end(endHang)},
 		{FaultInfo{"endless_event", after, "an event that never ends, as fast as the client reads"}, end(endEndless)},
 	}
@@ -162,44 +162,44 @@ func endingFaults() []faultKind {
 // contentFaults change what a complete stream says.
 func contentFaults() []faultKind {
 	usage := func(u usageShape) func(*plan, string) error {
-		return flag(func(p *plan) { p.usage = u })
+		return noArg(func(p *plan) { p.usage = u })
 	}
 	return []faultKind{
-		{FaultInfo{"no_finish", "", "no event has a finish reason"}, flag(func(p *plan) { p.noFinish = true })},
-		{FaultInfo{"no_done", "", "no [DONE]"}, flag(func(p *plan) { p.noDone = true })},
-		{FaultInfo{"short", "", "half of the tokens asked for, finish reason stop"}, flag(func(p *plan) { p.short = true })},
-		{FaultInfo{"ignore_eos_ignored", "", "an end at a random length, finish reason stop, whatever ignore_eos says"}, flag(func(p *plan) { p.stop = true })},
-		{FaultInfo{"ignore_max_tokens", "", "twice the tokens asked for"}, flag(func(p *plan) { p.overrun = true })},
+		{FaultInfo{"no_finish", "", "no event has a finish reason"}, noArg(func(p *plan) { p.noFinish = true })},
+		{FaultInfo{"no_done", "", "no [DONE]"}, noArg(func(p *plan) { p.noDone = true })},
+		{FaultInfo{"short", "", "half of the tokens asked for, finish reason stop"}, noArg(func(p *plan) { p.short = true })},
+		{FaultInfo{"ignore_eos_ignored", "", "an end at a random length, finish reason stop, whatever ignore_eos says"}, noArg(func(p *plan) { p.stop = true })},
+		{FaultInfo{"ignore_max_tokens", "", "twice the tokens asked for"}, noArg(func(p *plan) { p.overrun = true })},
 		{FaultInfo{"usage_missing", "", "no usage although it was asked for"}, usage(usageMissing)},
 		{FaultInfo{"usage_zero", "", "usage with all counts 0"}, usage(usageZero)},
 		{FaultInfo{"usage_in_choice", "", "usage inside the event with the finish reason"}, usage(usageInChoice)},
 		{FaultInfo{"cached_tokens", "tokens, by default half of the prompt", "a part of the prompt comes from the prefix cache: no prefill, and usage says so"},
 			count(half, func(p *plan, n int) { p.cached = n })},
-		{FaultInfo{"early_role", "", "the role event comes at once, before the prefill"}, flag(func(p *plan) { p.earlyRole = true })},
+		{FaultInfo{"early_role", "", "the role event comes at once, before the prefill"}, noArg(func(p *plan) { p.earlyRole = true })},
 	}
 }
 
 // framingFaults change how events are laid on the wire. All but big_event are legal and must not matter.
 func framingFaults() []faultKind {
 	eol := func(s string) func(*plan, string) error {
-		return flag(func(p *plan) { p.eol = s })
+		return noArg(func(p *plan) { p.eol = s })
 	}
 	return []faultKind{
 		{FaultInfo{"comments", "duration between two, by default 1s", "keep-alive comments while the next token is awaited"},
 			duration(time.Second, func(p *plan, d time.Duration) { p.comments = d })},
 		{FaultInfo{"crlf", "", "lines end in CR LF"}, eol("\r\n")},
 		{FaultInfo{"cr", "", "lines end in CR"}, eol("\r")},
-		{FaultInfo{"bom", "", "a byte order mark before the first event"}, flag(func(p *plan) { p.bom = true })},
+		{FaultInfo{"bom", "", "a byte order mark before the first event"}, noArg(func(p *plan) { p.bom = true })},
 		{FaultInfo{"split", "bytes a write, by default random", "each event is cut into several writes"},
 			count(half, func(p *plan, n int) { p.splitting, p.split = true, n })},
 		{FaultInfo{"big_event", "bytes of text, by default 16777216", "one token in the middle has a very long text"},
 			count(16<<20, func(p *plan, n int) { p.bigEvent = n })},
-		{FaultInfo{"gzip", "", "the stream is compressed, asked for or not"}, flag(func(p *plan) { p.gzip = true })},
+		{FaultInfo{"gzip", "", "the stream is compressed, asked for or not"}, noArg(func(p *plan) { p.gzip = true })},
 	}
 }
 
-// flag is the apply of a fault without an argument.
-func flag(set func(*plan)) func(*plan, string) error {
+// noArg is the apply of a fault without an argument.
+func noArg(set func(*plan)) func(*plan, string) error {
 	return func(p *plan, arg string) error {
 		if arg != "" {
 			return fmt.Errorf("takes no argument, not %q", arg)

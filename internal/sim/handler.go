@@ -68,8 +68,7 @@ func (s *Server) serveHealth(w http.ResponseWriter) {
 
 // generate answers one completion request and keeps its record.
 func (s *Server) generate(w http.ResponseWriter, r *http.Request, chat bool) {
-	received := time.Now()
-	x := s.exchange(w, r, received)
+	x := s.exchange(w, r)
 	defer s.release(x)
 	defer func() { // before the client can see the end of the body, or of the connection
 		s.served.count(&x.record.Record)
@@ -102,6 +101,7 @@ type exchange struct {
 	s        *Server
 	w        http.ResponseWriter
 	r        *http.Request
+	conn     *conn // nil unless Serve accepted it
 	received time.Time
 	record   *entry
 	source   rand.PCG
@@ -117,14 +117,16 @@ type exchange struct {
 	hijacked net.Conn         // to be closed at the end; nil unless a fault took it
 }
 
-// exchange returns an exchange for a request that was just received.
-func (s *Server) exchange(w http.ResponseWriter, r *http.Request, received time.Time) *exchange {
+// exchange returns an exchange for a request whose head has been read.
+func (s *Server) exchange(w http.ResponseWriter, r *http.Request) *exchange {
+	conn := connOf(r)
+	received := conn.receivedAt(time.Now())
 	x, _ := s.exchanges.Get().(*exchange)
 	if x == nil {
 		x = &exchange{s: s}
 		x.random = rand.New(&x.source)
 	}
-	x.w, x.r, x.received, x.record = w, r, received, s.truth.begin(received)
+	x.w, x.r, x.conn, x.received, x.record = w, r, conn, received, s.truth.begin(received)
 	x.source.Seed(s.opts.Seed, s.arrived.Add(1))
 	return x
 }
@@ -135,10 +137,10 @@ func (s *Server) release(x *exchange) {
 	if x.hijacked != nil {
 		x.hijacked.Close()
 	}
-	if cap(x.buf) > 1<<20 || x.body.Cap() > 1<<20 {
+	if max(cap(x.buf), cap(x.out.held), x.body.Cap()) > 1<<20 {
 		return
 	}
-	x.w, x.r, x.record, x.job, x.q, x.comments, x.hijacked = nil, nil, nil, nil, nil, nil, nil
+	x.w, x.r, x.conn, x.record, x.job, x.q, x.comments, x.hijacked = nil, nil, nil, nil, nil, nil, nil, nil
 	x.body.Reset()
 	x.enc = encoder{head: x.enc.head[:0]}
 	x.out = sink{held: x.out.held[:0]}

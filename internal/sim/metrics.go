@@ -28,7 +28,7 @@ func newCounters(model string) counters {
 
 // count adds a finished request.
 func (c *counters) count(r *Record) {
-	if r.FinishReason == "" {
+	if r.FinishReason == "" || r.Outcome != OutcomeCompleted && r.Outcome != OutcomeAborted {
 		return
 	}
 	c.success.WithLabelValues(r.FinishReason).Inc()

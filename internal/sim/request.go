@@ -77,6 +77,7 @@ func (s *Server) readJob(r *http.Request, buf *bytes.Buffer, chat bool, random *
 	}
 	if o := body.StreamOptions; o != nil {
 		j.usage = o.IncludeUsage == nil || *o.IncludeUsage // vLLM's default inside a given object
+		j.usage = j.usage && j.plan.usage != usageMissing
 		j.continuous = j.usage && o.ContinuousUsageStats
 	}
 	if failure := s.setLength(j, &body, random); failure != nil {

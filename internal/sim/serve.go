@@ -25,6 +25,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer cancel()
 	server := &http.Server{
 		Handler:           s,
+		ConnContext:       withConn,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		ErrorLog:          log.New(io.Discard, "", 0), // broken connections are this server's business
@@ -39,7 +40,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			server.Close()
 		}
 	}()
-	err := server.Serve(l)
+	err := server.Serve(listener{l})
 	cancel()
 	<-ran
 	if errors.Is(err, http.ErrServerClosed) {

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"io"
 	"time"
 )
@@ -9,6 +10,7 @@ import (
 type sink struct {
 	w      io.Writer // the response, or a compressor before it
 	flush  func() error
+	conn   *conn // nil if it cannot be corked
 	record *entry
 	split  func(rest int) int // how many of the bytes to come go into the next write; nil = all
 
@@ -50,11 +52,25 @@ func (o *sink) write(b []byte, tokens int) error {
 	return err
 }
 
-// release writes what was held back.
+// release writes what was held back: in a single system call if the connection can be corked, else in as many as
+// net/http makes of it.
 func (o *sink) release() error {
 	if !o.hold {
 		return nil
 	}
 	o.hold = false
-	return o.send(o.held, o.heldTokens)
+	if o.conn == nil || o.split != nil {
+		return o.send(o.held, o.heldTokens)
+	}
+	o.conn.cork()
+	_, err := o.w.Write(o.held)
+	if err == nil {
+		err = o.flush()
+	}
+	before := time.Now()
+	if err := errors.Join(err, o.conn.uncork()); err != nil {
+		return err
+	}
+	o.record.add(before, time.Now(), o.heldTokens)
+	return nil
 }

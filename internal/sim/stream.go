@@ -12,10 +12,7 @@ import (
 func (x *exchange) answer(j *job) {
 	x.job = j
 	x.record.PromptTokens, x.record.Fault = j.prompt, j.plan.faults
-	if d := j.plan.slowHeaders; d > 0 && !x.pause(d) {
-		x.record.Outcome = OutcomeDisconnected
-		return
-	}
+	x.pause(j.plan.slowHeaders)
 	if x.replaced(&j.plan) {
 		return
 	}
@@ -23,6 +20,7 @@ func (x *exchange) answer(j *job) {
 		x.refuse(x.s.statusError(http.StatusServiceUnavailable))
 		return
 	}
+	x.record.writes = make([]byte, 0, min(8*(j.total/x.s.opts.TokensPerEvent+4), 4096))
 	q, s := x.q, x.s
 	defer s.withdraw(q)
 	defer context.AfterFunc(x.r.Context(), func() { s.withdraw(q) })()
@@ -58,17 +56,18 @@ func (x *exchange) replaced(p *plan) bool {
 	return true
 }
 
-// pause waits, and reports false if the client goes away or the server closes meanwhile.
-func (x *exchange) pause(d time.Duration) bool {
+// pause waits for d, or until the client goes away or the server closes.
+func (x *exchange) pause(d time.Duration) {
+	if d == 0 {
+		return
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return true
 	case <-x.r.Context().Done():
 	case <-x.s.closing:
 	}
-	return false
 }
 
 // join makes the request's sequence and submits it to the engine. It reports false if the server is shutting down.
@@ -138,7 +137,7 @@ func (x *exchange) stream() {
 		return
 	}
 	x.events(p)
-	if closeSink() != nil {
+	if x.hijacked == nil && closeSink() != nil {
 		x.record.Outcome = OutcomeDisconnected
 	}
 }
@@ -161,7 +160,7 @@ func (x *exchange) events(p *plan) {
 
 // plainSink is a sink that writes to the response as it is.
 func (x *exchange) plainSink() sink {
-	return sink{w: x.w, flush: http.NewResponseController(x.w).Flush, record: x.record, held: x.out.held[:0]}
+	return sink{w: x.w, flush: http.NewResponseController(x.w).Flush, conn: x.conn, record: x.record, held: x.out.held[:0]}
 }
 
 // openSink makes the sink that the plan wants, and returns what ends it.
@@ -216,6 +215,10 @@ func (x *exchange) tokens() {
 		if written < cut {
 			next = min(next, cut)
 		}
+		if written == cut && p.end == endHang {
+			x.endEarly(written)
+			return
+		}
 		if !x.await(next) {
 			x.interrupted(written)
 			return
@@ -228,24 +231,24 @@ func (x *exchange) tokens() {
 			return
 		}
 		role = false
-		event := x.tokenEvent(written, next, written <= big && big < next)
+		finish := ""
+		if next == j.total && !p.noFinish {
+			finish = j.finish
+		}
+		event := x.tokenEvent(written, next, finish, written <= big && big < next)
 		if !x.send(event, next-written) {
 			return
 		}
+		x.record.FinishReason = finish
 		written = next
 	}
 	x.tail(j.total)
 }
 
 // tokenEvent is the event with these tokens; with big set their text is very long.
-func (x *exchange) tokenEvent(from, to int, big bool) []byte {
-	p, finish := &x.job.plan, ""
-	last := to == x.job.total
-	if last && !p.noFinish {
-		finish = x.job.finish
-		x.record.FinishReason = finish
-	}
-	usage := last && p.usage == usageInChoice && x.job.usage
+func (x *exchange) tokenEvent(from, to int, finish string, big bool) []byte {
+	p := &x.job.plan
+	usage := to == x.job.total && p.usage == usageInChoice && x.job.usage
 	if !big {
 		return x.enc.tokens(x.buf[:0], from, to, finish, usage)
 	}
@@ -299,7 +302,7 @@ func (x *exchange) whole() {
 		return
 	}
 	x.record.FinishReason = finish
-	body := x.enc.answer(x.buf[:0], string(x.id), x.received.Unix(), x.s.shapes.model, n, finish)
+	body := x.enc.answer(x.buf[:0], string(x.id), x.received.Unix(), x.s.shapes.model, n, finish, j.plan.usage != usageMissing)
 	header := x.w.Header()
 	header.Set("Content-Type", "application/json")
 	header.Set("Content-Length", strconv.Itoa(len(body)))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"slices"
 	"sync"
 	"time"
 )
@@ -85,16 +86,12 @@ func (r *Record) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// entry is a Record being written. Its writes are varints of three numbers each (time since the previous write began,
-// time the write took, tokens), about 7 bytes, and become times when somebody asks.
+// entry is a Record being written; once in the ring it does not change. Its writes are varints of three numbers each
+// (time since the previous write began, time the write took, tokens), about 7 bytes, and become times when somebody asks.
 type entry struct {
 	Record
 	last   int64 // start of the last write, Unix ns; of Received before the first
 	writes []byte
-}
-
-func (e *entry) reset(received time.Time) {
-	*e = entry{Record: Record{Received: time.Unix(0, received.UnixNano())}, last: received.UnixNano(), writes: e.writes[:0]}
 }
 
 // add notes one write.
@@ -110,6 +107,7 @@ func (e *entry) add(before, after time.Time, tokens int) {
 // record decodes e.
 func (e *entry) record() Record {
 	r, at := e.Record, e.Received.UnixNano()
+	r.Writes = make([]Write, 0, len(e.writes)/7)
 	for rest := e.writes; len(rest) > 0; {
 		var v [3]int64
 		for i := range v {
@@ -130,7 +128,6 @@ type truth struct {
 	mu      sync.Mutex
 	ring    []*entry
 	oldest  int
-	free    []*entry // for reuse
 	serving int
 	idle    chan struct{} // closed when serving becomes 0; nil if nobody waits
 }
@@ -140,12 +137,8 @@ func (t *truth) begin(received time.Time) *entry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.serving++
-	e := &entry{}
-	if n := len(t.free); n > 0 {
-		e, t.free = t.free[n-1], t.free[:n-1]
-	}
-	e.reset(received)
-	return e
+	ns := received.UnixNano()
+	return &entry{Record: Record{Received: time.Unix(0, ns)}, last: ns}
 }
 
 // end puts e into the ring.
@@ -155,7 +148,6 @@ func (t *truth) end(e *entry) {
 	if len(t.ring) < t.size {
 		t.ring = append(t.ring, e)
 	} else {
-		t.free = append(t.free, t.ring[t.oldest])
 		t.ring[t.oldest] = e
 		t.oldest = (t.oldest + 1) % t.size
 	}
@@ -171,10 +163,11 @@ func (t *truth) end(e *entry) {
 func (s *Server) Truth(since time.Time) []Record {
 	t := &s.truth
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	entries := slices.Concat(t.ring[t.oldest:], t.ring[:t.oldest])
+	t.mu.Unlock()
 	var records []Record
-	for i := range t.ring {
-		if e := t.ring[(t.oldest+i)%len(t.ring)]; !e.Received.Before(since) {
+	for _, e := range entries {
+		if !e.Received.Before(since) {
 			records = append(records, e.record())
 		}
 	}
@@ -186,7 +179,7 @@ func (s *Server) ClearTruth() {
 	t := &s.truth
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.ring, t.oldest, t.free = nil, 0, nil
+	t.ring, t.oldest = nil, 0
 }
 
 // Wait returns when no request is being served, or with the error of ctx when that ends first. After it, Truth knows of

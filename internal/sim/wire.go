@@ -148,7 +148,7 @@ func (e *encoder) close(dst []byte) []byte {
 }
 
 // answer is the whole answer to a request that asked for no stream.
-func (e *encoder) answer(dst []byte, id string, created int64, model string, n int, finish string) []byte {
+func (e *encoder) answer(dst []byte, id string, created int64, model string, n int, finish string, usage bool) []byte {
 	dst = append(dst, `{"id":"`...)
 	dst = append(dst, id...)
 	if e.chat {
@@ -170,5 +170,10 @@ func (e *encoder) answer(dst []byte, id string, created int64, model string, n i
 	}
 	dst = append(dst, finish...)
 	dst = append(dst, `","stop_reason":null,"token_ids":null}],"system_fingerprint":"`+systemFingerprint+`",`...)
-	return append(e.appendUsage(dst, n, true), '}')
+	if usage {
+		dst = e.appendUsage(dst, n, true)
+	} else {
+		dst = append(dst, `"usage":null`...)
+	}
+	return append(dst, '}')
 }

@@ -1,0 +1,74 @@
+package sim
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// listener accepts connections that know when the kernel received what was read from them.
+type listener struct{ net.Listener }
+
+func (l listener) Accept() (net.Conn, error) {
+	accepted, err := l.Listener.Accept()
+	if tcp, ok := accepted.(*net.TCPConn); ok {
+		return newConn(tcp), nil
+	}
+	return accepted, err
+}
+
+// conn is a connection of Serve's. It notes when the kernel received what was read last: on a busy machine the
+// goroutine that reads runs milliseconds later. And it can join the several writes that net/http makes of one.
+type conn struct {
+	*net.TCPConn
+	reader  kernelReader
+	arrived atomic.Int64 // Unix ns; 0 = not known
+
+	corked bool // used by the goroutine of the request alone, as are writes
+	held   []byte
+}
+
+// Write writes b, or keeps it while the connection is corked.
+func (c *conn) Write(b []byte) (int, error) {
+	if c.corked {
+		c.held = append(c.held, b...)
+		return len(b), nil
+	}
+	return c.TCPConn.Write(b)
+}
+
+// cork keeps back what is written until uncork writes it at once.
+func (c *conn) cork() { c.corked, c.held = true, c.held[:0] }
+
+func (c *conn) uncork() error {
+	c.corked = false
+	_, err := c.TCPConn.Write(c.held)
+	return err
+}
+
+// connKey is the context key of a request's *conn.
+type connKey struct{}
+
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// connOf returns the connection that r came on, or nil if Serve did not accept it.
+func connOf(r *http.Request) *conn {
+	c, _ := r.Context().Value(connKey{}).(*conn)
+	return c
+}
+
+// receivedAt returns when the head of the request that a handler begins to serve at time now was received.
+func (c *conn) receivedAt(now time.Time) time.Time {
+	if c == nil {
+		return now
+	}
+	lag := time.Duration(now.UnixNano() - c.arrived.Load())
+	if lag < 0 || lag > time.Minute { // the kernel's time is missing, or a clock was set
+		return now
+	}
+	return now.Add(-lag)
+}
