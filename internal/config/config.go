@@ -20,7 +20,6 @@ type Config struct {
 	Endpoints []Endpoint
 	Metrics   Metrics
 	History   History
-	Hub       Hub
 	Warnings  Errors // what the file sets in vain
 }
 
@@ -31,9 +30,6 @@ func (c *Config) Secrets() []string {
 		if key := c.Endpoints[i].APIKey.Value(); key != "" {
 			secrets = append(secrets, key)
 		}
-	}
-	if token := c.Hub.Token.Value(); token != "" {
-		secrets = append(secrets, token)
 	}
 	return secrets
 }

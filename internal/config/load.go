@@ -20,8 +20,7 @@ import (
 // that is wrong.
 //
 // A key that is missing in an endpoint is taken from the file's `defaults`, and else has its built-in value. Relative
-// names of key files start at the file's folder. Of the environment only the Hub's variables count (see Hub) and those
-// that api_key_env names.
+// names of key files start at the file's folder. Of the environment only the variables that api_key_env names count.
 func Load(path string) (*Config, error) {
 	content, failed := readFile(path)
 	if failed != nil {
@@ -62,7 +61,6 @@ func load(path string, content []byte) (*Config, error) {
 	}
 	c.file(cfg, d)
 	cfg.Warnings = d.warnings()
-	cfg.Hub = c.hub()
 	return c.result(cfg)
 }
 
@@ -126,7 +124,6 @@ func FromFlags(flags *pflag.FlagSet, keys map[string]string) (*Config, error) {
 		return nil, err
 	}
 	cfg.Endpoints = []Endpoint{e}
-	cfg.Hub = c.hub()
 	return c.result(cfg)
 }
 

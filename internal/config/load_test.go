@@ -248,12 +248,11 @@ endpoints:
 	if err := os.Symlink("data", filepath.Join(filepath.Dir(path), "key")); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("HF_TOKEN", "hf_test")
 	cfg, err := config.Load(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"sk-test-from-file", "sk-test-from-env", "hf_test"}
+	want := []string{"sk-test-from-file", "sk-test-from-env"}
 	if diff := cmp.Diff(want, cfg.Secrets()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -390,49 +389,6 @@ OPENAI_API_KEY: the variable OPENAI_API_KEY has characters that no key has; it m
 		"http://host:8000/v1"
 	if err == nil || err.Error() != want {
 		t.Errorf("FromEnv: got %v, want %s", err, want)
-	}
-}
-
-func TestHub(t *testing.T) {
-	file := write(t, "hf_from_file\n")
-	for _, tt := range []struct {
-		name string
-		env  map[string]string
-		want config.Hub
-	}{
-		{"built in", nil, config.Hub{Endpoint: "https://huggingface.co", Cache: "/nonexistent/.cache/huggingface/hub"}},
-		{"token", map[string]string{"HF_TOKEN": "a-token", "HUGGING_FACE_HUB_TOKEN": "b", "HF_TOKEN_PATH": file},
-			config.Hub{Token: "a-token", Endpoint: "https://huggingface.co",
-				Cache: "/nonexistent/.cache/huggingface/hub"}},
-		{"old token", map[string]string{"HUGGING_FACE_HUB_TOKEN": "b-token", "HF_HOME": "/h"},
-			config.Hub{Token: "b-token", Endpoint: "https://huggingface.co", Cache: "/h/hub"}},
-		{"token file", map[string]string{"HF_TOKEN_PATH": file, "XDG_CACHE_HOME": "/x"},
-			config.Hub{Token: "hf_from_file", Endpoint: "https://huggingface.co", Cache: "/x/huggingface/hub"}},
-		{"no token", map[string]string{"HF_TOKEN": "a-token", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"},
-			config.Hub{Endpoint: "https://huggingface.co", Cache: "/nonexistent/.cache/huggingface/hub"}},
-		{"mirror, cache, offline", map[string]string{"HF_ENDPOINT": "http://mirror/hf/", "HF_HUB_CACHE": "/c",
-			"HF_HOME": "/h", "TRANSFORMERS_OFFLINE": "yes"},
-			config.Hub{Endpoint: "http://mirror/hf", Cache: "/c", Offline: true}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			cleanEnv(t)
-			for name, value := range tt.env {
-				t.Setenv(name, value)
-			}
-			got := load(t, "endpoints: [{url: http://host/v1}]").Hub
-			if diff := cmp.Diff(tt.want, got); diff != "" || got.Token.Value() != tt.want.Token.Value() {
-				t.Errorf("-want +got:\n%s", diff)
-			}
-		})
-	}
-	cleanEnv(t)
-	t.Setenv("HF_ENDPOINT", "mirror")
-	t.Setenv("HF_TOKEN", "two words")
-	_, err := config.Load(write(t, "endpoints: [{url: http://host/v1}]"))
-	want := "HF_ENDPOINT: is not a base URL; write for example https://huggingface.co\n" +
-		"HF_TOKEN: the variable has characters that no key has; it must hold the key and nothing else"
-	if err == nil || err.Error() != want {
-		t.Errorf("got %v\nwant %s", err, want)
 	}
 }
 
