@@ -70,6 +70,8 @@ func (o Options) withDefaults() Options {
 type Error struct {
 	Reason probe.Reason // empty where the trouble is not one a request can meet: a bad URL, a model that is not served
 	Detail string       // one line; no secrets, no control characters
+
+	missing bool // what was asked for does not exist on this server
 }
 
 // Error returns the detail.

@@ -1,0 +1,527 @@
+package openai
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"math/bits"
+	"strconv"
+)
+
+// event is what the JSON of one event says, as far as a measurement needs it. The slices point into the event's data.
+type event struct {
+	hasChoices bool // there is a list of choices, be it an empty one
+	choices    int
+	answer     bool // a choice has text past the reasoning, or a tool call
+	reasoning  bool // a choice has reasoning text
+	tokenIDs   int  // token ids of all choices
+	finish     string
+	hasUsage   bool
+	usage      usage
+	timings    usage // llama.cpp's own counts
+	err        bool  // an error, in any of the shapes that servers give it
+}
+
+// usage is the server's count of tokens.
+type usage struct {
+	prompt, completion, cached, reasoning int
+	reasoningFlat                         int // where SGLang gives it
+}
+
+// visible reports whether the event carries output that can be seen.
+func (e *event) visible() bool { return e.answer || e.reasoning }
+
+// choice is one element of choices; its fields are kept apart so that a key that is given twice counts once.
+type choice struct {
+	content, text, tools        bool
+	reasoning, reasoningContent bool
+	tokenIDs                    int
+	finish                      string
+}
+
+// decode reads the JSON of one event into d.event and reports whether it is valid, by the rules of encoding/json. It
+// takes the fields from the bytes as it goes and allocates nothing for what servers normally send.
+func (d *decoder) decode(data []byte) bool {
+	*d = decoder{data: data}
+	d.space()
+	if !d.is('{') { // llama.cpp sends `null`; it carries nothing
+		return d.skip() && d.atEnd()
+	}
+	if !d.object(topMember) || !d.atEnd() {
+		return false
+	}
+	e := &d.event
+	e.err = e.err || d.errorObject || !e.hasChoices && (d.message || d.detail)
+	return true
+}
+
+// maxDepth is how deep encoding/json lets values be nested.
+const maxDepth = 10000
+
+// decoder decodes one event after another.
+type decoder struct {
+	event event // what the last one said
+
+	data  []byte
+	i     int
+	depth int
+
+	choice          choice // the one being read
+	usage           *usage
+	errorObject     bool // "object" is "error"
+	message, detail bool // there is one: without choices that is an error, too
+}
+
+func topMember(d *decoder, key []byte) bool {
+	e := &d.event
+	switch string(key) {
+	case "choices":
+		e.hasChoices = d.is('[')
+		e.choices, e.answer, e.reasoning, e.tokenIDs, e.finish = 0, false, false, 0, ""
+		if e.hasChoices {
+			return d.array(choiceElement)
+		}
+	case "usage":
+		e.usage, e.hasUsage, d.usage = usage{}, d.is('{'), &e.usage
+		if e.hasUsage {
+			return d.object(usageMember)
+		}
+	case "timings":
+		e.timings = usage{}
+		if d.is('{') {
+			return d.object(timingsMember)
+		}
+	case "error":
+		value, ok := d.value()
+		e.err = filled(value) || string(value) == "true"
+		return ok
+	case "object":
+		value, ok := d.value()
+		d.errorObject = text(value) == "error"
+		return ok
+	case "message":
+		value, ok := d.value()
+		d.message = filled(value)
+		return ok
+	case "detail":
+		value, ok := d.value()
+		d.detail = filled(value)
+		return ok
+	}
+	return d.skip()
+}
+
+func choiceElement(d *decoder) bool {
+	if !d.is('{') {
+		return d.skip()
+	}
+	d.choice = choice{}
+	if !d.object(choiceMember) {
+		return false
+	}
+	e, c := &d.event, &d.choice
+	e.choices++
+	e.answer = e.answer || c.content || c.text || c.tools
+	e.reasoning = e.reasoning || c.reasoning || c.reasoningContent
+	e.tokenIDs += c.tokenIDs
+	if c.finish != "" {
+		e.finish = c.finish
+	}
+	return true
+}
+
+func choiceMember(d *decoder, key []byte) (ok bool) {
+	c := &d.choice
+	switch string(key) {
+	case "delta":
+		c.content, c.tools, c.reasoning, c.reasoningContent = false, false, false, false
+		if d.is('{') {
+			return d.object(deltaMember)
+		}
+	case "text":
+		c.text, ok = d.filled()
+		return ok
+	case "token_ids":
+		c.tokenIDs = 0
+		if d.is('[') {
+			return d.array(tokenElement)
+		}
+	case "finish_reason":
+		var value []byte
+		value, ok = d.value()
+		c.finish = text(value)
+		return ok
+	}
+	return d.skip()
+}
+
+func deltaMember(d *decoder, key []byte) (ok bool) {
+	c := &d.choice
+	switch string(key) {
+	case "content":
+		c.content, ok = d.filled()
+	case "reasoning":
+		c.reasoning, ok = d.filled()
+	case "reasoning_content":
+		c.reasoningContent, ok = d.filled()
+	case "tool_calls":
+		c.tools, ok = d.filled()
+	default:
+		ok = d.skip()
+	}
+	return ok
+}
+
+func tokenElement(d *decoder) bool {
+	d.choice.tokenIDs++
+	return d.skip()
+}
+
+func usageMember(d *decoder, key []byte) (ok bool) {
+	u := d.usage
+	switch string(key) {
+	case "prompt_tokens":
+		u.prompt, ok = d.count()
+		return ok
+	case "completion_tokens":
+		u.completion, ok = d.count()
+		return ok
+	case "reasoning_tokens": // SGLang
+		u.reasoningFlat, ok = d.count()
+		return ok
+	case "prompt_tokens_details":
+		u.cached = 0
+		if d.is('{') {
+			return d.object(promptDetailsMember)
+		}
+	case "completion_tokens_details":
+		u.reasoning = 0
+		if d.is('{') {
+			return d.object(completionDetailsMember)
+		}
+	}
+	return d.skip()
+}
+
+func promptDetailsMember(d *decoder, key []byte) (ok bool) {
+	if string(key) != "cached_tokens" {
+		return d.skip()
+	}
+	d.usage.cached, ok = d.count()
+	return ok
+}
+
+func completionDetailsMember(d *decoder, key []byte) (ok bool) {
+	if string(key) != "reasoning_tokens" {
+		return d.skip()
+	}
+	d.usage.reasoning, ok = d.count()
+	return ok
+}
+
+func timingsMember(d *decoder, key []byte) (ok bool) {
+	t := &d.event.timings
+	switch string(key) {
+	case "prompt_n": // without those taken from the cache
+		t.prompt, ok = d.count()
+	case "cache_n":
+		t.cached, ok = d.count()
+	case "predicted_n":
+		t.completion, ok = d.count()
+	default:
+		ok = d.skip()
+	}
+	return ok
+}
+
+// filled reports whether a JSON value is a string, list or object that is not empty.
+func filled(value []byte) bool {
+	if len(value) < 2 {
+		return false
+	}
+	switch inside := value[1 : len(value)-1]; value[0] {
+	case '"':
+		return len(inside) > 0
+	case '[', '{':
+		return len(bytes.TrimLeft(inside, " \t\r\n")) > 0
+	}
+	return false
+}
+
+// text returns the string that a JSON value is, or "" for any other value. The strings that matter cost no allocation.
+func text(value []byte) string {
+	if len(value) < 2 || value[0] != '"' {
+		return ""
+	}
+	for _, known := range [...]string{"stop", "length", "tool_calls", "chat.completion.chunk", "text_completion"} {
+		if string(value[1:len(value)-1]) == known {
+			return known
+		}
+	}
+	var s string
+	if json.Unmarshal(value, &s) != nil {
+		return ""
+	}
+	return s
+}
+
+func (d *decoder) is(c byte) bool { return d.i < len(d.data) && d.data[d.i] == c }
+
+func (d *decoder) space() {
+	for d.i < len(d.data) {
+		switch d.data[d.i] {
+		case ' ', '\t', '\r', '\n':
+			d.i++
+		default:
+			return
+		}
+	}
+}
+
+func (d *decoder) atEnd() bool {
+	d.space()
+	return d.i == len(d.data)
+}
+
+// take consumes c and reports whether it was there.
+func (d *decoder) take(c byte) bool {
+	if !d.is(c) {
+		return false
+	}
+	d.i++
+	return true
+}
+
+// object reads the object that begins here. member reads one member's value.
+func (d *decoder) object(member func(d *decoder, key []byte) bool) bool {
+	if d.depth++; d.depth > maxDepth || !d.take('{') {
+		return false
+	}
+	d.space()
+	for first := true; !d.take('}'); first = false {
+		if !first {
+			if !d.take(',') {
+				return false
+			}
+			d.space()
+		}
+		key, ok := d.key()
+		if !ok {
+			return false
+		}
+		d.space()
+		if !d.take(':') {
+			return false
+		}
+		d.space()
+		if !member(d, key) {
+			return false
+		}
+		d.space()
+	}
+	d.depth--
+	return true
+}
+
+// array reads the list that begins here. element reads one element.
+func (d *decoder) array(element func(d *decoder) bool) bool {
+	if d.depth++; d.depth > maxDepth || !d.take('[') {
+		return false
+	}
+	d.space()
+	for first := true; !d.take(']'); first = false {
+		if !first {
+			if !d.take(',') {
+				return false
+			}
+			d.space()
+		}
+		if !element(d) {
+			return false
+		}
+		d.space()
+	}
+	d.depth--
+	return true
+}
+
+// key reads a member's key.
+func (d *decoder) key() ([]byte, bool) {
+	start := d.i
+	escaped, ok := d.quoted()
+	if !ok {
+		return nil, false
+	}
+	if escaped {
+		return []byte(text(d.data[start:d.i])), true
+	}
+	return d.data[start+1 : d.i-1], true
+}
+
+// value reads any value and returns its bytes, which are empty if it is not valid.
+func (d *decoder) value() ([]byte, bool) {
+	start := d.i
+	if !d.skip() {
+		return nil, false
+	}
+	return d.data[start:d.i], true
+}
+
+// filled reads any value and reports whether it is a string, list or object that is not empty.
+func (d *decoder) filled() (full, ok bool) {
+	value, ok := d.value()
+	return filled(value), ok
+}
+
+// count reads any value and returns it as a number of tokens, 0 if it is none.
+func (d *decoder) count() (int, bool) {
+	value, ok := d.value()
+	return toCount(value), ok
+}
+
+// toCount returns the number of tokens that a JSON value is, 0 if it is none.
+func toCount(value []byte) int {
+	if len(value) == 0 || value[0] < '0' || value[0] > '9' {
+		return 0
+	}
+	n := 0
+	for _, c := range value {
+		if c < '0' || c > '9' || n > 1e12 {
+			f, err := strconv.ParseFloat(string(value), 64)
+			if err != nil || f > 1e12 {
+				return 0
+			}
+			return int(f)
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n
+}
+
+func skipMember(d *decoder, _ []byte) bool { return d.skip() }
+
+func skipElement(d *decoder) bool { return d.skip() }
+
+// skip reads any value.
+func (d *decoder) skip() bool {
+	if d.i == len(d.data) {
+		return false
+	}
+	switch d.data[d.i] {
+	case '"':
+		_, ok := d.quoted()
+		return ok
+	case '{':
+		return d.object(skipMember)
+	case '[':
+		return d.array(skipElement)
+	case 't':
+		return d.literal("true")
+	case 'f':
+		return d.literal("false")
+	case 'n':
+		return d.literal("null")
+	}
+	return d.number()
+}
+
+func (d *decoder) literal(word string) bool {
+	if len(d.data)-d.i < len(word) || string(d.data[d.i:d.i+len(word)]) != word {
+		return false
+	}
+	d.i += len(word)
+	return true
+}
+
+// quoted reads a string and reports whether it has escapes.
+func (d *decoder) quoted() (escaped, ok bool) {
+	if !d.take('"') {
+		return false, false
+	}
+	for {
+		d.i += plainPrefix(d.data[d.i:])
+		switch {
+		case d.i == len(d.data):
+			return false, false
+		case d.data[d.i] == '"':
+			d.i++
+			return escaped, true
+		case d.data[d.i] != '\\' || !d.escape(): // a control character, or no escape
+			return false, false
+		}
+		escaped = true
+	}
+}
+
+// plainPrefix returns how many bytes there are before the first quote, backslash or control character. It looks at eight
+// bytes at once: each test sets the top bit of the bytes for which it holds, and false ones only beyond a true one.
+func plainPrefix(b []byte) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; len(b)-i >= 8; i += 8 {
+		v := binary.LittleEndian.Uint64(b[i:])
+		quote, backslash := v^'"'*ones, v^'\\'*ones
+		found := ((v - ' '*ones) &^ v) | ((quote - ones) &^ quote) | ((backslash - ones) &^ backslash)
+		if found &= tops; found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
+	}
+	for ; i < len(b); i++ {
+		if c := b[i]; c == '"' || c == '\\' || c < ' ' {
+			break
+		}
+	}
+	return i
+}
+
+func (d *decoder) escape() bool {
+	d.i++
+	if d.i == len(d.data) {
+		return false
+	}
+	c := d.data[d.i]
+	d.i++
+	switch c {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return true
+	case 'u':
+		for range 4 {
+			if d.i == len(d.data) || !isHex(d.data[d.i]) {
+				return false
+			}
+			d.i++
+		}
+		return true
+	}
+	return false
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+// number reads a number: -? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?
+func (d *decoder) number() bool {
+	d.take('-')
+	if !d.take('0') && !d.digits() {
+		return false
+	}
+	if d.take('.') && !d.digits() {
+		return false
+	}
+	if d.take('e') || d.take('E') {
+		if !d.take('+') {
+			d.take('-')
+		}
+		return d.digits()
+	}
+	return true
+}
+
+func (d *decoder) digits() bool {
+	start := d.i
+	for d.i < len(d.data) && '0' <= d.data[d.i] && d.data[d.i] <= '9' {
+		d.i++
+	}
+	return d.i > start
+}

@@ -1,0 +1,235 @@
+package openai
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var events = []struct {
+	name, data string
+	want       event
+}{
+	{"role", `{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}`,
+		event{hasChoices: true, choices: 1}},
+	{"role, null content", `{"choices":[{"delta":{"role":"assistant","content":null}}]}`, event{hasChoices: true, choices: 1}},
+	{"content", `{"choices":[{"delta":{"content":"a"}}]}`, event{hasChoices: true, choices: 1, answer: true}},
+	{"content in parts", `{"choices":[{"delta":{"content":[{"type":"text","text":"a"}]}}]}`,
+		event{hasChoices: true, choices: 1, answer: true}},
+	{"no parts", `{"choices":[{"delta":{"content":[ ]}}]}`, event{hasChoices: true, choices: 1}},
+	{"escaped content", `{"choices":[{"delta":{"content":"\u00e4\n"}}]}`, event{hasChoices: true, choices: 1, answer: true}},
+	{"escaped key", `{"choices":[{"d\u0065lta":{"cont\u0065nt":"a"}}]}`, event{hasChoices: true, choices: 1, answer: true}},
+	{"reasoning", `{"choices":[{"delta":{"reasoning":"a","content":null}}]}`,
+		event{hasChoices: true, choices: 1, reasoning: true}},
+	{"reasoning_content", `{"choices":[{"delta":{"reasoning_content":"a"}}]}`,
+		event{hasChoices: true, choices: 1, reasoning: true}},
+	{"tool call", `{"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}`, event{hasChoices: true, choices: 1, answer: true}},
+	{"text", `{"choices":[{"text":"a","finish_reason":"length"}]}`,
+		event{hasChoices: true, choices: 1, answer: true, finish: "length"}},
+	{"empty finish reason", `{"choices":[{"text":"","finish_reason":""}]}`, event{hasChoices: true, choices: 1}},
+	{"odd finish reason", `{"choices":[{"text":"","finish_reason":"abo\u0072t"}]}`,
+		event{hasChoices: true, choices: 1, finish: "abort"}},
+	{"token ids", `{"choices":[{"text":"","token_ids":[1,2,3]}]}`, event{hasChoices: true, choices: 1, tokenIDs: 3}},
+	{"no token ids", `{"choices":[{"text":"","token_ids":null},{"token_ids":[]}]}`, event{hasChoices: true, choices: 2}},
+	{"usage", `{"choices":[],"usage":{"prompt_tokens":24,"completion_tokens":16,` +
+		`"prompt_tokens_details":{"cached_tokens":8},"completion_tokens_details":{"reasoning_tokens":4}}}`,
+		event{hasChoices: true, hasUsage: true, usage: usage{prompt: 24, completion: 16, cached: 8, reasoning: 4}}},
+	{"usage without details", `{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2.0e1,"reasoning_tokens":3,` +
+		`"prompt_tokens_details":null,"completion_tokens_details":null}}`,
+		event{hasChoices: true, hasUsage: true, usage: usage{prompt: 1, completion: 20, reasoningFlat: 3}}},
+	{"odd counts", `{"usage":{"prompt_tokens":-1,"completion_tokens":"16","prompt_tokens_details":{"cached_tokens":1e99}}}`,
+		event{hasUsage: true}},
+	{"null usage", `{"choices":[],"usage":null}`, event{hasChoices: true}},
+	{"timings", `{"choices":[],"timings":{"cache_n":1,"prompt_n":24,"prompt_ms":4.5,"predicted_n":6}}`,
+		event{hasChoices: true, timings: usage{prompt: 24, completion: 6, cached: 1}}},
+	{"the last of two counts", `{"choices":[{"text":"a"}],"choices":[{"text":"a","text":"","delta":{"content":"a"},"delta":{}}]}`,
+		event{hasChoices: true, choices: 1}},
+	{"error object", `{"error":{"message":"a"}}`, event{err: true}},
+	{"error string", `{"error":"a","error_type":"b"}`, event{err: true}},
+	{"null error", `{"error":null,"choices":[]}`, event{hasChoices: true}},
+	{"no error", `{"error":"","choices":[]}`, event{hasChoices: true}},
+	{"flat error", `{"object":"error","message":"a"}`, event{err: true}},
+	{"detail", `{"detail":[{"msg":"a"}]}`, event{err: true}},
+	{"message beside choices", `{"choices":[],"message":"a"}`, event{hasChoices: true}},
+	{"null", `null`, event{}},
+	{"string", `"a"`, event{}},
+	{"nothing of use", ` {"a" : [ 1 , {"b" : [true,false,null,-1.5E+3,"\"\\\/\b\f\n\r\täö"]} ] } `, event{}},
+}
+
+func TestDecode(t *testing.T) {
+	for _, test := range events {
+		t.Run(test.name, func(t *testing.T) {
+			var d decoder
+			if !d.decode([]byte(test.data)) {
+				t.Fatal("not valid")
+			}
+			if diff := cmp.Diff(test.want, d.event, cmp.AllowUnexported(event{}, usage{})); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+var broken = []string{
+	"", " ", "{", "}", "[", "[1,]", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{,}", "[,]", "{1:2}", "{\"a\":1 \"b\":2}", "[1 2]",
+	"nul", "truE", "01", "1.", ".5", "1e", "-", "+1", "1e+", "\"", "\"\\x\"", "\"\\u12g4\"", "\"\\u12", "\"\\", "\"a\nb\"", "{} {}",
+	"{}x", "\xef\xbb\xbf{}", "[DONE]", "'a'", "NaN", "{\"choices\":[{]}", "{\"usage\":{\"prompt_tokens\":}}",
+	strings.Repeat("[", maxDepth+1) + strings.Repeat("]", maxDepth+1),
+}
+
+func TestDecodeRefusesWhatIsNotJSON(t *testing.T) {
+	for _, data := range broken {
+		if json.Valid([]byte(data)) {
+			t.Errorf("%q is valid after all", data)
+		}
+		if new(decoder).decode([]byte(data)) {
+			t.Errorf("%q was accepted", data)
+		}
+	}
+	deep := strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth)
+	if !json.Valid([]byte(deep)) || !new(decoder).decode([]byte(deep)) {
+		t.Error("the deepest nesting that encoding/json accepts was refused")
+	}
+}
+
+// referenceDecode is decode by way of encoding/json and maps.
+func referenceDecode(data []byte) (e event, valid bool) {
+	if !json.Valid(data) {
+		return e, false
+	}
+	var root any
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	if decoder.Decode(&root) != nil {
+		return e, false
+	}
+	top, ok := root.(map[string]any)
+	if !ok {
+		return e, true
+	}
+	list, ok := top["choices"].([]any)
+	e.hasChoices = ok
+	for _, element := range list {
+		referenceChoice(element, &e)
+	}
+	if u, ok := top["usage"].(map[string]any); ok {
+		e.hasUsage = true
+		e.usage = usage{
+			prompt: number(u["prompt_tokens"]), completion: number(u["completion_tokens"]),
+			reasoningFlat: number(u["reasoning_tokens"]),
+		}
+		if details, ok := u["prompt_tokens_details"].(map[string]any); ok {
+			e.usage.cached = number(details["cached_tokens"])
+		}
+		if details, ok := u["completion_tokens_details"].(map[string]any); ok {
+			e.usage.reasoning = number(details["reasoning_tokens"])
+		}
+	}
+	if timings, ok := top["timings"].(map[string]any); ok {
+		e.timings = usage{
+			prompt: number(timings["prompt_n"]), cached: number(timings["cache_n"]), completion: number(timings["predicted_n"]),
+		}
+	}
+	e.err = something(top["error"]) || top["error"] == true || top["object"] == "error" ||
+		!e.hasChoices && (something(top["message"]) || something(top["detail"]))
+	return e, true
+}
+
+func referenceChoice(element any, e *event) {
+	c, ok := element.(map[string]any)
+	if !ok {
+		return
+	}
+	e.choices++
+	delta, _ := c["delta"].(map[string]any)
+	e.answer = e.answer || something(c["text"]) || something(delta["content"]) || something(delta["tool_calls"])
+	e.reasoning = e.reasoning || something(delta["reasoning"]) || something(delta["reasoning_content"])
+	ids, _ := c["token_ids"].([]any)
+	e.tokenIDs += len(ids)
+	if finish, _ := c["finish_reason"].(string); finish != "" {
+		e.finish = finish
+	}
+}
+
+func number(value any) int {
+	n, ok := value.(json.Number)
+	if !ok {
+		return 0
+	}
+	f, err := strconv.ParseFloat(n.String(), 64)
+	if err != nil || f < 0 || f > 1e12 {
+		return 0
+	}
+	return int(f)
+}
+
+func something(value any) bool {
+	switch v := value.(type) {
+	case string:
+		return v != ""
+	case []any:
+		return len(v) > 0
+	case map[string]any:
+		return len(v) > 0
+	}
+	return false
+}
+
+// FuzzDecode compares with encoding/json: the same verdict on validity, the same values.
+func FuzzDecode(f *testing.F) {
+	for _, test := range events {
+		f.Add([]byte(test.data))
+	}
+	for _, data := range broken[:len(broken)-1] {
+		f.Add([]byte(data))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var d decoder
+		valid := d.decode(data)
+		want, ok := referenceDecode(data)
+		if valid != ok {
+			t.Fatalf("%q: valid %v, encoding/json says %v", data, valid, ok)
+		}
+		if diff := cmp.Diff(want, d.event, cmp.AllowUnexported(event{}, usage{})); valid && diff != "" {
+			t.Errorf("%q (-want +got):\n%s", data, diff)
+		}
+	})
+}
+
+const vllmEvent = `{"id":"chatcmpl-9843490c2ed12124","object":"chat.completion.chunk","created":1795507541,"model":"tiny",` +
+	`"choices":[{"index":0,"delta":{"content":" look"},"logprobs":null,"finish_reason":"length","token_ids":null}],` +
+	`"usage":{"prompt_tokens":20,"total_tokens":38,"completion_tokens":18,"completion_tokens_details":{"reasoning_tokens":13}}}`
+
+func TestDecodeAllocatesNothing(t *testing.T) {
+	data := []byte(vllmEvent)
+	var d decoder
+	if allocs := testing.AllocsPerRun(100, func() { d.decode(data) }); allocs != 0 {
+		t.Errorf("%v allocations, want none", allocs)
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	data := []byte(vllmEvent)
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	var d decoder
+	for b.Loop() {
+		d.decode(data)
+	}
+}
+
+func BenchmarkEncodingJSON(b *testing.B) {
+	data := []byte(vllmEvent)
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for b.Loop() {
+		var e referenceEvent
+		if json.Unmarshal(data, &e) != nil {
+			b.Fatal("not valid")
+		}
+	}
+}

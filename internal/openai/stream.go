@@ -1,0 +1,252 @@
+package openai
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/inferprobe/inferprobe/internal/probe"
+	"github.com/inferprobe/inferprobe/internal/sse"
+)
+
+const (
+	// tailWait is how long usage and the end of the stream may stay away after the finish reason.
+	tailWait = 5 * time.Second
+	// drainWait is how long the end of the body may stay away after [DONE]. Reading on to it lets the next request have
+	// the connection.
+	drainWait = 50 * time.Millisecond
+)
+
+// stream is what the events of an answer have told so far.
+type stream struct {
+	res     *probe.Result
+	sent    time.Time
+	decoder decoder // of the event being read
+
+	at      time.Time // of the last arrival
+	known   bool      // the server counted every token of the last arrival
+	events  int       // that carried output
+	unsaid  int       // of these, not yet told to Request.Events
+	plain   bool      // output came without a count: the server does not count event by event …
+	tokens  int       // … or it does, and has come to so many
+	thought bool      // there was reasoning text
+	usage   usage     // the last non-zero value of each
+	timings usage
+
+	ended     bool   // with [DONE], or the stream's end in order
+	cut       error  // what cut it off
+	problem   string // an error event's message, or what is malformed
+	errorSent bool
+	malformed bool
+}
+
+// read reads the events of a body up to its end.
+func (a *attempt) read(body io.Reader) *stream {
+	s := &stream{res: a.res, sent: a.res.Sent}
+	reader := a.client.reader()
+	defer a.client.readers.Put(reader)
+	reader.Reset(telling{body, a, s}, a.stamp)
+	defer reader.Reset(nil, nil)
+	reader.SetReadSize(firstRead)
+	for {
+		e, err := reader.Next()
+		switch {
+		case err == io.EOF:
+			s.ended = true
+		case err != nil:
+			s.cut = err
+			s.malformed = errors.Is(err, sse.ErrTooLong)
+		case string(bytes.TrimSpace(e.Data)) == "[DONE]":
+			s.ended = true
+			a.drain(reader)
+		case s.take(a, reader, &e):
+			continue
+		case s.errorSent:
+			a.drain(reader)
+		}
+		s.tell(a.req)
+		return s
+	}
+}
+
+// telling is a body before whose next read, which may wait, the live count of events is brought up to date.
+type telling struct {
+	body io.Reader
+	a    *attempt
+	s    *stream
+}
+
+func (t telling) Read(p []byte) (int, error) {
+	t.s.tell(t.a.req)
+	return t.body.Read(p)
+}
+
+func (s *stream) tell(req *probe.Request) {
+	if s.unsaid > 0 && req.Events != nil {
+		req.Events.Add(int64(s.unsaid))
+	}
+	s.unsaid = 0
+}
+
+func (a *attempt) lastRead() (at time.Time, lag time.Duration) {
+	stamp := a.exchange.LastRead()
+	return stamp.At, stamp.Lag
+}
+
+// drain reads what is left of the body, without waiting for long.
+func (a *attempt) drain(reader *sse.Reader) {
+	a.watch.end(drainWait)
+	for {
+		if _, err := reader.Next(); err != nil {
+			return
+		}
+	}
+}
+
+// take takes in one event and reports whether to go on.
+func (s *stream) take(a *attempt, reader *sse.Reader, e *sse.Event) bool {
+	ev, valid := &s.decoder.event, s.decoder.decode(e.Data)
+	switch {
+	case string(e.Name) == "error" || valid && ev.err:
+		s.errorSent, s.problem = true, messageOf(e.Data)
+		return false
+	case !valid && e.Unterminated:
+		s.cut = io.ErrUnexpectedEOF
+		return false
+	case !valid:
+		s.malformed, s.problem = true, "an event is not JSON: "+string(e.Data[:min(len(e.Data), maxDetail)])
+		return false
+	}
+	at := e.At
+	if at.Before(s.sent) {
+		at = s.sent
+	}
+	tokens, known := s.count(ev)
+	if ev.visible() || tokens > 0 {
+		if s.events == 0 {
+			reader.SetReadSize(0)
+			a.exchange.LimitReads(0)
+		}
+		s.arrive(at, e.Lag, tokens, known)
+		a.watch.tokenAt(at)
+	}
+	if ev.finish != "" {
+		s.finish(at)
+		a.watch.end(min(tailWait, a.watch.idle))
+	}
+	s.account(ev)
+	return true
+}
+
+// count returns how many tokens an event holds, and whether the server said so: by a running total on every event, or by
+// their ids. A server that sends output without a total gives one at the end only, which is no arrival of tokens.
+func (s *stream) count(ev *event) (tokens int, known bool) {
+	total := ev.usage.completion
+	s.plain = s.plain || ev.visible() && total == 0
+	if total > 0 && ev.choices > 0 && !s.plain && (ev.visible() || s.counting(ev)) {
+		tokens, known = max(0, total-s.tokens), true
+		s.tokens = max(s.tokens, total)
+	}
+	if !known && ev.tokenIDs > 0 {
+		tokens, known = ev.tokenIDs, true
+	}
+	return tokens, known
+}
+
+// counting reports whether the total of an event without visible output counts what that event holds. Where the answer
+// has ended, or ends with this event and had no total before, it is the total of the answer.
+func (s *stream) counting(ev *event) bool {
+	return s.res.FinishReason == "" && (ev.finish == "" || s.tokens > 0)
+}
+
+// arrive records an event that carries output. Events of the same time arrived together.
+func (s *stream) arrive(at time.Time, lag time.Duration, tokens int, known bool) {
+	res := s.res
+	since := max(1, at.Sub(s.sent))
+	if s.events == 0 {
+		res.FirstToken = since
+	}
+	if res.FirstAnswer == 0 && s.decoder.event.answer {
+		res.FirstAnswer = since
+	}
+	res.LastToken, res.End = since, since
+	s.thought = s.thought || s.decoder.event.reasoning
+	s.events++
+	s.unsaid++
+	if s.events == 1 || !at.Equal(s.at) {
+		s.at, s.known = at, true
+		res.Arrivals = append(res.Arrivals, probe.Arrival{At: since})
+	}
+	last := &res.Arrivals[len(res.Arrivals)-1]
+	last.Events++
+	last.Lag = max(last.Lag, lag)
+	last.Tokens += tokens
+	if s.known = s.known && known; !s.known {
+		last.Tokens = 0
+	}
+}
+
+// finish records a finish reason. A bad one is not forgotten for a good one after it.
+func (s *stream) finish(at time.Time) {
+	s.res.End = max(1, at.Sub(s.sent))
+	if s.res.FinishReason == "" || whole(s.res.FinishReason) {
+		s.res.FinishReason = clean(s.decoder.event.finish, maxFinish)
+	}
+}
+
+// account keeps the last non-zero value of every count. Some servers send zeros until the end.
+func (s *stream) account(ev *event) {
+	keep := func(old *int, new int) {
+		if new > 0 {
+			*old = new
+		}
+	}
+	keep(&s.usage.prompt, ev.usage.prompt)
+	keep(&s.usage.completion, ev.usage.completion)
+	keep(&s.usage.cached, ev.usage.cached)
+	keep(&s.usage.reasoning, max(ev.usage.reasoning, ev.usage.reasoningFlat))
+	keep(&s.timings.prompt, ev.timings.prompt+ev.timings.cached)
+	keep(&s.timings.completion, ev.timings.completion)
+	keep(&s.timings.cached, ev.timings.cached)
+}
+
+// tally moves the counts into the result.
+func (s *stream) tally() {
+	res := s.res
+	total := s.usage
+	if total.completion == 0 && total.prompt == 0 {
+		total = s.timings
+	}
+	res.PromptTokens, res.CachedTokens, res.ReasoningTokens = total.prompt, total.cached, total.reasoning
+	switch {
+	case total.completion > 0:
+		res.OutputTokens, res.TokenSource = total.completion, probe.TokensFromServer
+	case s.events > 0:
+		res.OutputTokens, res.TokenSource = s.events, probe.TokensFromEvents
+	}
+	if !s.thought && total.reasoning == 0 {
+		// Without any reasoning the first token is the first of the answer, even if it could not be seen yet.
+		res.FirstAnswer = res.FirstToken
+	}
+}
+
+// eventStream returns the body to read if the answer is an event stream: it says so, or it looks like one.
+func eventStream(response *http.Response) (body io.Reader, head []byte, ok bool) {
+	if hasType(response.Header, "text/event-stream") {
+		return response.Body, nil, true
+	}
+	head = make([]byte, 0, firstRead)
+	for {
+		n, err := response.Body.Read(head[len(head):cap(head)])
+		head = head[:len(head)+n]
+		start := bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\ufeff")), " \t\r\n")
+		if len(start) >= len("event:") || err != nil || len(head) == cap(head) {
+			for _, prefix := range []string{"data:", "event:", "id:", "retry:", ":"} {
+				ok = ok || bytes.HasPrefix(start, []byte(prefix))
+			}
+			return io.MultiReader(bytes.NewReader(head), response.Body), head, ok
+		}
+	}
+}

@@ -1,0 +1,245 @@
+package openai
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/inferprobe/inferprobe/internal/probe"
+)
+
+const (
+	maxErrorBody = 64 << 10 // of an answer that is no stream
+	maxFinish    = 64       // bytes of a finish reason
+)
+
+// whole reports whether a finish reason means a whole answer. Beside OpenAI's own words there are TGI's and those of
+// servers that pass their engine's on.
+func whole(finish string) bool {
+	switch finish {
+	case "stop", "length", "tool_calls", "function_call", "eos_token", "stop_sequence", "eos":
+		return true
+	}
+	return false
+}
+
+// answer reads a response and says how the request ended.
+func (a *attempt) answer(response *http.Response) {
+	status := response.StatusCode
+	if status < 200 || status > 299 {
+		a.refused(response)
+		return
+	}
+	if encoding := response.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		a.fail(probe.ReasonMalformed, "the answer is compressed (%s) although that was refused: a proxy that compresses "+
+			"a stream holds its tokens back, so their times mean nothing", encoding)
+		return
+	}
+	body, head, ok := eventStream(response)
+	if !ok {
+		a.notAStream(response, head, body)
+		return
+	}
+	s := a.read(body)
+	s.tally()
+	a.judge(s)
+}
+
+// refused is an answer with a status that is no success.
+func (a *attempt) refused(response *http.Response) {
+	status := response.StatusCode
+	if status < 400 {
+		detail := fmt.Sprintf("%d", status)
+		if location, err := response.Location(); err == nil {
+			detail += " redirects to " + location.Host + ", which is not followed; use the URL that it leads to"
+		}
+		a.fail(probe.ReasonNotAStream, "%s", detail)
+		return
+	}
+	a.res.RetryTime = retryAfter(response.Header, time.Now())
+	body, _ := io.ReadAll(io.LimitReader(response.Body, maxErrorBody))
+	if cause := context.Cause(a.ctx); cause != nil {
+		a.interrupted(cause)
+		return
+	}
+	a.fail(reasonOf(status), "%d: %s", status, bodyMessage(response.Header, body))
+}
+
+func reasonOf(status int) probe.Reason {
+	switch {
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return probe.ReasonUnauthorized
+	case status == http.StatusNotFound:
+		return probe.ReasonNotFound
+	case status == http.StatusTooManyRequests:
+		return probe.ReasonRateLimited
+	case status < 500:
+		return probe.ReasonHTTP4xx
+	}
+	return probe.ReasonHTTP5xx
+}
+
+// retryAfter returns how long the server asks to be left alone: Retry-After in seconds or as a date, or OpenAI's
+// retry-after-ms.
+func retryAfter(header http.Header, now time.Time) time.Duration {
+	const most = 24 * time.Hour
+	limit := func(d time.Duration) time.Duration { return min(max(d, 0), most) }
+	if ms, err := strconv.ParseFloat(header.Get("Retry-After-Ms"), 64); err == nil && ms < float64(most.Milliseconds()) {
+		return limit(time.Duration(ms * float64(time.Millisecond)))
+	}
+	value := header.Get("Retry-After")
+	if seconds, err := strconv.ParseFloat(value, 64); err == nil {
+		return limit(time.Duration(min(seconds, most.Seconds()) * float64(time.Second)))
+	}
+	if date, err := http.ParseTime(value); err == nil {
+		return limit(date.Sub(now))
+	}
+	return 0
+}
+
+// notAStream is a success that is no event stream.
+func (a *attempt) notAStream(response *http.Response, head []byte, body io.Reader) {
+	text, err := io.ReadAll(io.LimitReader(body, maxErrorBody))
+	if cause := context.Cause(a.ctx); cause != nil {
+		a.interrupted(cause)
+		return
+	}
+	var d decoder
+	switch kind := response.Header.Get("Content-Type"); {
+	case len(text) == 0 && err != nil:
+		a.fail(probe.ReasonTruncated, "the answer was cut off before its first byte: %v", err)
+	case len(text) == 0:
+		a.fail(probe.ReasonEmpty, "an empty answer with status %d", response.StatusCode)
+	case d.decode(text) && d.event.err:
+		a.fail(probe.ReasonErrorEvent, "%s", messageOf(text))
+	default:
+		a.fail(probe.ReasonNotAStream, "%s instead of an event stream: %s", kindName(kind), bodyMessage(response.Header, text))
+	}
+}
+
+func kindName(contentType string) string {
+	kind, _, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		return "an answer without a type"
+	}
+	return kind
+}
+
+func hasType(header http.Header, want string) bool {
+	kind, _, _ := strings.Cut(header.Get("Content-Type"), ";")
+	return strings.EqualFold(strings.TrimSpace(kind), want)
+}
+
+// judge says how a stream ended. A whole answer is whole no matter what came after it.
+func (a *attempt) judge(s *stream) {
+	res, finish := a.res, a.res.FinishReason
+	cause := context.Cause(a.ctx)
+	switch {
+	case s.errorSent:
+		a.fail(probe.ReasonErrorEvent, "%s", s.problem)
+	case s.malformed && s.problem == "":
+		a.fail(probe.ReasonMalformed, "%v", s.cut)
+	case s.malformed:
+		a.fail(probe.ReasonMalformed, "%s", s.problem)
+	case finish != "" && !whole(finish):
+		a.fail(probe.ReasonAborted, "the server ended the answer with finish reason %q after %d output tokens", finish, res.OutputTokens)
+	case finish != "" && res.OutputTokens == 0:
+		a.fail(probe.ReasonEmpty, "finish reason %q without a token", finish)
+	case finish != "", a.req.OutputTokens > 0 && res.OutputTokens >= a.req.OutputTokens:
+		res.Outcome = probe.Completed
+	case cause != nil:
+		a.interrupted(cause)
+	case s.ended && s.events == 0:
+		a.fail(probe.ReasonEmpty, "the stream ended without a token and without a finish reason")
+	default:
+		a.truncated(s)
+	}
+}
+
+func (a *attempt) truncated(s *stream) {
+	how := "the stream ended"
+	if s.cut != nil {
+		how = "the stream was cut off (" + errorText(s.cut) + ")"
+	}
+	a.fail(probe.ReasonTruncated, "%s after %d events with output, without a finish reason", how, s.events)
+}
+
+// interrupted is the end of a request whose context ended: by one of our limits, with its stage, or from outside.
+func (a *attempt) interrupted(cause error) {
+	limits, tokens := &a.client.opts, len(a.res.Arrivals)
+	switch {
+	case errors.Is(cause, probe.ErrStageEnded):
+		a.res.Outcome = probe.Incomplete
+	case errors.Is(cause, errFirstToken):
+		a.fail(probe.ReasonTimeoutFirstToken, "no token within %v", limits.FirstTokenTimeout)
+	case errors.Is(cause, errIdle):
+		a.fail(probe.ReasonTimeoutIdle, "no token for %v after %d arrivals", limits.IdleTimeout, tokens)
+	case errors.Is(cause, errTotal):
+		a.fail(probe.ReasonTimeoutTotal, "not done within %v, after %d arrivals", limits.TotalTimeout, tokens)
+	case errors.Is(cause, errTail):
+		a.fail(probe.ReasonTruncated, "the stream stopped without a finish reason")
+	default:
+		a.fail(probe.ReasonCancelled, "%v", cause)
+	}
+}
+
+// failed is a request that got no response.
+func (a *attempt) failed(err error) {
+	if cause := context.Cause(a.ctx); cause != nil {
+		a.interrupted(cause)
+		return
+	}
+	reason, where := networkReason(err, a.conn != nil, a.tlsStart.Load() > 0), ""
+	if reason == probe.ReasonReset {
+		where = "the connection ended before the response: "
+		if !a.exchange.LastRead().At.IsZero() {
+			where = "the connection ended within the response's head: "
+			if !isCut(err) {
+				reason, where = probe.ReasonMalformed, "no HTTP response: "
+			}
+		}
+	}
+	a.fail(reason, "%s%s", where, errorText(err))
+}
+
+// networkReason classifies an error that came in place of a response, by how far the request had come.
+func networkReason(err error, connected, handshake bool) probe.Reason {
+	var dns *net.DNSError
+	switch {
+	case connected:
+		return probe.ReasonReset
+	case errors.As(err, &dns):
+		return probe.ReasonDNS
+	case handshake:
+		return probe.ReasonTLS
+	}
+	return probe.ReasonConnect
+}
+
+// isCut reports whether err is the end of a connection, rather than something wrong in what came over it.
+func isCut(err error) bool {
+	var network net.Error
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network)
+}
+
+func (a *attempt) fail(reason probe.Reason, format string, args ...any) {
+	a.res.Outcome, a.res.Reason = probe.Failed, reason
+	a.res.Detail = redact(fmt.Sprintf(format, args...), a.client.opts.APIKey)
+}
+
+// errorText returns err without the URL that some errors of net/http repeat.
+func errorText(err error) string {
+	var in *url.Error
+	if errors.As(err, &in) {
+		err = in.Err
+	}
+	return err.Error()
+}
