@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// batch is continuous batching with chunked prefill, as vLLM and its kin schedule: the engine works in steps; a sequence
-// joins the running ones at a step boundary when a slot is free; a step gives each decoding sequence one token and
-// prefills one chunk of prompts; the longer a step takes, the longer the gap between tokens for everyone.
+// batch is continuous batching with chunked prefill, as vLLM and its kin schedule: the engine works in steps; a
+// sequence joins the running ones at a step boundary when a slot is free; a step gives each decoding sequence one token
+// and prefills one chunk of prompts; the longer a step takes, the longer the gap between tokens for everyone.
 type batch struct {
 	slots       int
 	prefillRate float64 // tokens/s

@@ -2,9 +2,9 @@ package sim
 
 import "time"
 
-// alarm wakes one goroutine at a set time.
+// alarm wakes one goroutine, which waits, at a time that any goroutine sets.
 type alarm interface {
-	set(in time.Duration) // ring once after in, at once if in ≤ 0; replaces what was set before. Any goroutine may call it
+	set(in time.Duration) // ring once after in, at once if in ≤ 0, and not when it was set to before
 	wait() bool           // block until it rings, perhaps spuriously; false once it is closed
 	close()
 }

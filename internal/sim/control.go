@@ -78,7 +78,7 @@ func (s *Server) changeSlowdown(w http.ResponseWriter, r *http.Request) {
 func (s *Server) freezeNow(w http.ResponseWriter, r *http.Request) {
 	d, err := time.ParseDuration(r.FormValue("for"))
 	if err != nil || d <= 0 {
-		badRequest("for", "for is %q; POST /sim/freeze?for=2s stops every step for two seconds", r.FormValue("for")).write(w)
+		badRequest("for", "for is %q; POST /sim/freeze?for=2s stops every step for 2 s", r.FormValue("for")).write(w)
 		return
 	}
 	s.Freeze(d)

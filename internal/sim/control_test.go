@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -43,7 +44,9 @@ func TestEndpoints(t *testing.T) {
 	if m := models.Data[0]; m.ID != "llama" || m.OwnedBy != "inferprobe-sim" || m.MaxModelLen != 4096 {
 		t.Errorf("the model is %+v", m)
 	}
-	for path, want := range map[string]int{"/health": 200, "/version": 200, "/metrics": 200, "/nothing": 404, "/v1/chat/completions": 404} {
+	for path, want := range map[string]int{
+		"/health": 200, "/version": 200, "/metrics": 200, "/nothing": 404, "/v1/chat/completions": 404,
+	} {
 		if code := get(s, "GET", path).Code; code != want {
 			t.Errorf("GET %s has status %d, want %d", path, code, want)
 		}
@@ -62,7 +65,7 @@ func TestMetrics(t *testing.T) {
 			synctest.Wait()
 		}
 		ask(t.Context(), s, "", 1, "status=500")
-		time.Sleep(45 * ms) // prompts of 10 tokens: the first sequence has its first token after 20 ms, the second at 40
+		time.Sleep(45 * ms) // prompts of 10 tokens: the first sequence gets its first token at 20 ms, the second at 40
 		want := map[string]string{
 			`vllm:num_requests_running{engine="0",model_name="sim"}`:    "2",
 			`vllm:num_requests_waiting{engine="0",model_name="sim"}`:    "1",
@@ -122,7 +125,8 @@ func TestControl(t *testing.T) {
 		"/sim/freeze":            "",
 		"/sim/freeze?for=-1s":    "",
 	} {
-		if response := post(t, s, path, body); response.Code != 400 || !strings.Contains(response.Body.String(), "/sim/") && !strings.Contains(response.Body.String(), "must be like") {
+		response := post(t, s, path, body)
+		if response.Code != 400 || !regexp.MustCompile(`POST /sim/|must be like`).Match(response.Body.Bytes()) {
 			t.Errorf("POST %s: %d %s; want 400 and what would be right", path, response.Code, response.Body)
 		}
 	}

@@ -58,25 +58,6 @@ func (x *exchange) endEarly(n int) {
 	}
 }
 
-// endWhole ends an answer that is no stream as the plan wants. It reports true if the answer is to be sent after all.
-func (x *exchange) endWhole() bool {
-	x.record.Outcome = OutcomeFault
-	x.s.withdraw(x.q)
-	switch e := x.job.plan.end; e {
-	case endAbort:
-		x.record.Outcome = OutcomeAborted
-		return true
-	case endErrorObject, endErrorString:
-		x.refuse(x.s.statusError(http.StatusInternalServerError))
-	case endHang, endEndless:
-		x.hang()
-	default:
-		x.record.Status = 0
-		x.cutConnection(e, nil)
-	}
-	return false
-}
-
 // hang is silence until the client goes away or the server closes, and with it the connection.
 func (x *exchange) hang() {
 	if x.out.release() != nil {

@@ -11,7 +11,7 @@ import (
 type engine interface {
 	add(q *sequence, arrived time.Duration)
 	remove(q *sequence, now time.Duration) bool // false if q is not, or no longer, in the engine
-	next() (at time.Duration, ok bool)          // when advance has something to do; false if only an arrival can change that
+	next() (at time.Duration, ok bool)          // when advance has something to do; false: not before an arrival
 	advance(now time.Duration)                  // do, in order, all that is due by now
 	freeze(now, until time.Duration)            // let nothing happen before until
 	clear(each func(*sequence))                 // remove every sequence, calling each for it

@@ -123,7 +123,9 @@ func TestBatchSlowsDownWithLoad(t *testing.T) {
 
 func TestBatchSaturates(t *testing.T) {
 	for _, slots := range []int{1, 8, 32} {
-		o := Options{Slots: slots, PrefillTokensPerSecond: 1, PrefillChunk: 1, DecodeStep: 4 * ms, DecodePerSequence: ms}
+		o := Options{
+			Slots: slots, PrefillTokensPerSecond: 1, PrefillChunk: 1, DecodeStep: 4 * ms, DecodePerSequence: ms,
+		}
 		b := newBench(newBatch(&o, steady()))
 		const perSlot, tokens = 5, 20
 		for range perSlot * slots {

@@ -124,7 +124,8 @@ func statusFaults() []faultKind {
 		return noArg(func(p *plan) { p.body = b })
 	}
 	return []faultKind{
-		{FaultInfo{"status", "CODE or CODE:SECONDS; Retry-After is sent with 429 and 503, by default 1 s", "an error status with vLLM's body"}, setStatus},
+		{FaultInfo{"status", "CODE or CODE:SECONDS; with 429 and 503 the latter, 1 by default, go into Retry-After",
+			"an error status with vLLM's body"}, setStatus},
 		{FaultInfo{"redirect", "URL, by default a host that does not exist", "307 to another host"}, setRedirect},
 		{FaultInfo{"slow_headers", "duration, by default 5s", "the response head comes late"},
 			duration(5*time.Second, func(p *plan, d time.Duration) { p.slowHeaders = d })},
@@ -149,11 +150,16 @@ func endingFaults() []faultKind {
 		{FaultInfo{"rst", after, "the connection is reset (RST) in the middle of the stream"}, end(endRST)},
 		{FaultInfo{"chunk_cut", after, "the connection is closed inside a chunk of the body"}, end(endChunkCut)},
 		{FaultInfo{"error_event", after, "an error object in the stream, then [DONE]"}, end(endErrorObject)},
-		{FaultInfo{"error_event_no_done", after, "an error object in the stream, without [DONE]"}, withoutDone(endErrorObject)},
-		{FaultInfo{"error_string", after, "an error that is a string in the stream, then [DONE]"}, end(endErrorString)},
-		{FaultInfo{"error_string_no_done", after, "an error that is a string in the stream, without [DONE]"}, withoutDone(endErrorString)},
-		{FaultInfo{"abort", after, "finish reason abort, usage of the short answer, [DONE]: vLLM on SIGTERM"}, end(endAbort)},
-		{FaultInfo{"hang", "", "the head, then silence until the client gives up"}, noArg(func(p *plan) { p.end, p.endAfter = endHang, 0 })},
+		{FaultInfo{"error_event_no_done", after, "an error object in the stream, without [DONE]"},
+			withoutDone(endErrorObject)},
+		{FaultInfo{"error_string", after, "an error that is a string in the stream, then [DONE]"},
+			end(endErrorString)},
+		{FaultInfo{"error_string_no_done", after, "an error that is a string in the stream, without [DONE]"},
+			withoutDone(endErrorString)},
+		{FaultInfo{"abort", after, "finish reason abort, usage of the short answer, [DONE]: vLLM on SIGTERM"},
+			end(endAbort)},
+		{FaultInfo{"hang", "", "the head, then silence until the client gives up"},
+			noArg(func(p *plan) { p.end, p.endAfter = endHang, 0 })},
 		{FaultInfo{"hang_after", after, "tokens, then silence until the client gives up"}, end(endHang)},
 		{FaultInfo{"endless_event", after, "an event that never ends, as fast as the client reads"}, end(endEndless)},
 	}
@@ -167,15 +173,19 @@ func contentFaults() []faultKind {
 	return []faultKind{
 		{FaultInfo{"no_finish", "", "no event has a finish reason"}, noArg(func(p *plan) { p.noFinish = true })},
 		{FaultInfo{"no_done", "", "no [DONE]"}, noArg(func(p *plan) { p.noDone = true })},
-		{FaultInfo{"short", "", "half of the tokens asked for, finish reason stop"}, noArg(func(p *plan) { p.short = true })},
-		{FaultInfo{"ignore_eos_ignored", "", "an end at a random length, finish reason stop, whatever ignore_eos says"}, noArg(func(p *plan) { p.stop = true })},
+		{FaultInfo{"short", "", "half of the tokens asked for, finish reason stop"},
+			noArg(func(p *plan) { p.short = true })},
+		{FaultInfo{"ignore_eos_ignored", "", "an end at a random length, finish reason stop, whatever ignore_eos says"},
+			noArg(func(p *plan) { p.stop = true })},
 		{FaultInfo{"ignore_max_tokens", "", "twice the tokens asked for"}, noArg(func(p *plan) { p.overrun = true })},
 		{FaultInfo{"usage_missing", "", "no usage although it was asked for"}, usage(usageMissing)},
 		{FaultInfo{"usage_zero", "", "usage with all counts 0"}, usage(usageZero)},
 		{FaultInfo{"usage_in_choice", "", "usage inside the event with the finish reason"}, usage(usageInChoice)},
-		{FaultInfo{"cached_tokens", "tokens, by default half of the prompt", "a part of the prompt comes from the prefix cache: no prefill, and usage says so"},
+		{FaultInfo{"cached_tokens", "tokens, by default half of the prompt",
+			"a part of the prompt comes from the prefix cache: no prefill, and usage says so"},
 			count(half, func(p *plan, n int) { p.cached = n })},
-		{FaultInfo{"early_role", "", "the role event comes at once, before the prefill"}, noArg(func(p *plan) { p.earlyRole = true })},
+		{FaultInfo{"early_role", "", "the role event comes at once, before the prefill"},
+			noArg(func(p *plan) { p.earlyRole = true })},
 	}
 }
 
@@ -185,7 +195,8 @@ func framingFaults() []faultKind {
 		return noArg(func(p *plan) { p.eol = s })
 	}
 	return []faultKind{
-		{FaultInfo{"comments", "duration between two, by default 1s", "keep-alive comments while the next token is awaited"},
+		{FaultInfo{"comments", "duration between two, by default 1s",
+			"keep-alive comments while the next token is awaited"},
 			duration(time.Second, func(p *plan, d time.Duration) { p.comments = d })},
 		{FaultInfo{"crlf", "", "lines end in CR LF"}, eol("\r\n")},
 		{FaultInfo{"cr", "", "lines end in CR"}, eol("\r")},

@@ -13,15 +13,26 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// ServeHTTP answers as an inference server would.
+// ServeHTTP answers as an inference server would, on
+//
+//	POST /v1/chat/completions, /v1/completions   as vLLM; FaultHeader asks for faults
+//	GET  /v1/models, /health, /version, /metrics as vLLM, as far as a prober looks
+//	GET  /truth?since=NS                         Truth as JSON lines; DELETE clears it
+//	GET  /sim/faults                             Faults, and what SetFaults has set
+//	POST /sim/faults                             SetFaults: {"faults":[{"fault":"fin=3","probability":0.1}]}
+//	POST /sim/slowdown?factor=2                  SetSlowdown
+//	POST /sim/freeze?for=2s                      Freeze
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 func (s *Server) routes() *http.ServeMux {
 	mux := http.NewServeMux()
-	mux.Handle("POST /v1/chat/completions", s.authorized(func(w http.ResponseWriter, r *http.Request) { s.generate(w, r, true) }))
-	mux.Handle("POST /v1/completions", s.authorized(func(w http.ResponseWriter, r *http.Request) { s.generate(w, r, false) }))
+	generate := func(chat bool) http.Handler {
+		return s.authorized(func(w http.ResponseWriter, r *http.Request) { s.generate(w, r, chat) })
+	}
+	mux.Handle("POST /v1/chat/completions", generate(true))
+	mux.Handle("POST /v1/completions", generate(false))
 	mux.Handle("GET /v1/models", s.authorized(s.serveModels))
-	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { s.serveHealth(w) })
+	mux.HandleFunc("GET /health", s.serveHealth)
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, `{"version":"`+systemFingerprint+`"}`)
 	})
@@ -57,13 +68,12 @@ func (s *Server) serveModels(w http.ResponseWriter, _ *http.Request) {
 		s.shapes.model, s.created, s.shapes.model, s.opts.MaxModelLen))
 }
 
-func (s *Server) serveHealth(w http.ResponseWriter) {
-	select {
-	case <-s.closing:
-		w.WriteHeader(http.StatusServiceUnavailable)
-	default:
-		w.WriteHeader(http.StatusOK)
+func (s *Server) serveHealth(w http.ResponseWriter, _ *http.Request) {
+	status := http.StatusOK
+	if s.isClosing() {
+		status = http.StatusServiceUnavailable
 	}
+	w.WriteHeader(status)
 }
 
 // generate answers one completion request and keeps its record.
@@ -109,7 +119,7 @@ type exchange struct {
 	body     bytes.Buffer
 	id       []byte // of the response, as in a JSON string
 	enc      encoder
-	buf      []byte
+	buf      []byte // the events sent last, for reuse
 	out      sink
 	job      *job
 	q        *sequence

@@ -45,8 +45,10 @@ func (s *Server) metrics() *prometheus.Registry {
 			func() float64 { return value(s.load()) },
 		))
 	}
-	gauge("vllm:num_requests_running", "Requests in the running batch.", func(l load) float64 { return float64(l.running) })
-	gauge("vllm:num_requests_waiting", "Requests that wait for a slot.", func(l load) float64 { return float64(l.waiting) })
+	gauge("vllm:num_requests_running", "Requests in the running batch.",
+		func(l load) float64 { return float64(l.running) })
+	gauge("vllm:num_requests_waiting", "Requests that wait for a slot.",
+		func(l load) float64 { return float64(l.waiting) })
 	room := float64(s.opts.Slots * s.opts.MaxModelLen)
 	gauge("vllm:kv_cache_usage_perc", "Tokens held by running requests as a fraction of slots × context length.",
 		func(l load) float64 { return min(float64(l.tokens)/room, 1) })

@@ -246,15 +246,16 @@ func missingField(name string) *apiError {
 }
 
 func tooLong(limit, prompt int) *apiError {
-	return badRequest("input_tokens", "This model's maximum context length is %d tokens. However, your prompt contains at "+
-		"least %d input tokens, which exceeds this limit even without any output tokens. Please reduce the length of the "+
-		"input prompt. (parameter=input_tokens, value=%d)", limit, prompt, prompt)
+	return badRequest("input_tokens", "This model's maximum context length is %d tokens. However, your prompt contains "+
+		"at least %d input tokens, which exceeds this limit even without any output tokens. Please reduce the length of "+
+		"the input prompt. (parameter=input_tokens, value=%d)", limit, prompt, prompt)
 }
 
 func tooManyTokens(limit, prompt, output int) *apiError {
-	return badRequest("input_tokens", "This model's maximum context length is %d tokens. However, you requested %d output "+
-		"tokens and your prompt contains at least %d input tokens, for a total of at least %d tokens. Please reduce the "+
-		"length of the input prompt or the number of requested output tokens. (parameter=input_tokens, value=%d)",
+	return badRequest("input_tokens", "This model's maximum context length is %d tokens. However, you requested %d "+
+		"output tokens and your prompt contains at least %d input tokens, for a total of at least %d tokens. Please "+
+		"reduce the length of the input prompt or the number of requested output tokens. "+
+		"(parameter=input_tokens, value=%d)",
 		limit, output, prompt, prompt+output, prompt)
 }
 

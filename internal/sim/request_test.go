@@ -53,8 +53,8 @@ func TestRefusals(t *testing.T) {
 		{"too long", completions, `{"prompt":"` + long + `"}`, 400, "BadRequestError",
 			"maximum context length is 20 tokens. However, your prompt contains at least 20 input tokens"},
 		{"too many tokens", completions, `{"prompt":"a b","max_tokens":19}`, 400, "BadRequestError",
-			"you requested 19 output tokens and your prompt contains at least 2 input tokens, for a total of at least 21"},
-		{"no tokens", chat, `{"messages":[],"max_tokens":0}`, 400, "BadRequestError", "max_tokens must be at least 1, got 0."},
+			"requested 19 output tokens and your prompt contains at least 2 input tokens, for a total of at least 21"},
+		{"no tokens", chat, `{"messages":[],"max_tokens":0}`, 400, "BadRequestError", "must be at least 1, got 0."},
 		{"options without stream", chat, `{"messages":[],"stream_options":{}}`, 400, "BadRequestError", "`stream=True`"},
 		{"two answers", chat, `{"messages":[],"n":2}`, 400, "BadRequestError", "n is 2"},
 		{"unknown fault", chat, `{"messages":[],"sim_fault":"fni"}`, 400, "BadRequestError", `fault "fni" is not known`},
@@ -71,7 +71,7 @@ func TestRefusals(t *testing.T) {
 				t.Fatalf("%v in %s", err, response.Body)
 			}
 			if response.Code != c.status || got.Error.Code != c.status || got.Error.Type != c.kind {
-				t.Errorf("got status %d, code %d, type %q; want %d and %q", response.Code, got.Error.Code, got.Error.Type, c.status, c.kind)
+				t.Errorf("got %s with status %d; want code and status %d, type %q", response.Body, response.Code, c.status, c.kind)
 			}
 			if !strings.Contains(got.Error.Message, c.message) {
 				t.Errorf("the message is %q, want it to contain %q", got.Error.Message, c.message)
@@ -82,6 +82,7 @@ func TestRefusals(t *testing.T) {
 
 func TestLengths(t *testing.T) {
 	s := atOnce(t, Options{MaxModelLen: 600, CountTokens: func(text string) int { return len(text) }})
+	const template = ChatTemplateTokens
 	type usage struct {
 		Prompt     int `json:"prompt_tokens"`
 		Completion int `json:"completion_tokens"`
@@ -97,13 +98,13 @@ func TestLengths(t *testing.T) {
 		{"ids", completions, `{"prompt":[5,6,7],"max_tokens":7}`, 3, 7, "length"},
 		{"one text in an array", completions, `{"prompt":["12345"],"max_tokens":7}`, 5, 7, "length"},
 		{"one array of ids in an array", completions, `{"prompt":[[5,6,7]],"max_tokens":7}`, 3, 7, "length"},
-		{"chat", chat, `{"messages":[{"content":"123"},{"content":"45"}],"max_tokens":7}`, 5 + ChatTemplateTokens, 7, "length"},
-		{"parts", chat, `{"messages":[{"content":[{"type":"text","text":"123"}]}],"max_tokens":7}`, 3 + ChatTemplateTokens, 7, "length"},
-		{"no content", chat, `{"messages":[{"content":null},{}],"max_tokens":7}`, ChatTemplateTokens, 7, "length"},
-		{"default of chat", chat, `{"messages":[]}`, ChatTemplateTokens, 256, "stop"},
-		{"max_completion_tokens wins", chat, `{"messages":[],"max_completion_tokens":3,"max_tokens":7}`, ChatTemplateTokens, 3, "length"},
-		{"to the end of the context", chat, `{"messages":[],"ignore_eos":true}`, ChatTemplateTokens, 600 - ChatTemplateTokens, "length"},
-		{"fault in the body", chat, `{"messages":[],"max_tokens":8,"sim_fault":"short"}`, ChatTemplateTokens, 4, "stop"},
+		{"chat", chat, `{"messages":[{"content":"123"},{"content":"45"}],"max_tokens":7}`, 5 + template, 7, "length"},
+		{"parts", chat, `{"messages":[{"content":[{"text":"123"}]}],"max_tokens":7}`, 3 + template, 7, "length"},
+		{"no content", chat, `{"messages":[{"content":null},{}],"max_tokens":7}`, template, 7, "length"},
+		{"default of chat", chat, `{"messages":[]}`, template, 256, "stop"},
+		{"both limits", chat, `{"messages":[],"max_completion_tokens":3,"max_tokens":7}`, template, 3, "length"},
+		{"no limit, no end", chat, `{"messages":[],"ignore_eos":true}`, template, 600 - template, "length"},
+		{"fault in the body", chat, `{"messages":[],"max_tokens":8,"sim_fault":"short"}`, template, 4, "stop"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			response := post(t, s, c.path, c.body)
@@ -156,9 +157,12 @@ func TestStreamOptions(t *testing.T) {
 func TestEventsAreJSON(t *testing.T) {
 	s := atOnce(t, Options{Model: `a "model"`})
 	for _, path := range []string{chat, completions} {
-		for _, fault := range []string{"none", "usage_in_choice", "abort=1", "error_event", "error_string", "big_event=100"} {
-			body := `{"prompt":"a","messages":[],"max_tokens":3,"stream":true,"stream_options":{"continuous_usage_stats":true},"sim_fault":"` + fault + `"}`
+		for _, fault := range []string{
+			"none", "usage_in_choice", "abort=1", "error_event", "error_string", "big_event=100",
+		} {
+			body := `{"prompt":"a","messages":[],"max_tokens":3,"stream":true,"stream_options":{"continuous_usage_stats":true}}`
 			request := httptest.NewRequest("POST", path, strings.NewReader(body))
+			request.Header.Set(FaultHeader, fault)
 			request.Header.Set("X-Request-Id", `quo"te`)
 			response := httptest.NewRecorder()
 			s.ServeHTTP(response, request)

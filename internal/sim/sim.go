@@ -54,7 +54,7 @@ type Options struct {
 	// TokensPerEvent is the number of tokens in an event, as vLLM's --stream-interval: the first token and the last
 	// ones leave at once. 0 = 1.
 	TokensPerEvent int
-	// Jitter varies each step, or each gap under Fixed, evenly by up to this fraction in both directions. 0 ≤ Jitter < 1.
+	// Jitter varies each step, or each gap under Fixed, evenly by up to this fraction in both directions. Below 1.
 	Jitter float64
 	// StallFraction is the fraction of gaps between two tokens of a request that last Stall longer. 0…1.
 	StallFraction float64

@@ -1,8 +1,10 @@
 package sim
 
 import (
+	"compress/gzip"
 	"errors"
 	"io"
+	"net/http"
 	"time"
 )
 
@@ -73,4 +75,43 @@ func (o *sink) release() error {
 	}
 	o.record.add(before, time.Now(), o.heldTokens)
 	return nil
+}
+
+// plainSink is a sink that writes to the response as it is.
+func (x *exchange) plainSink() sink {
+	flush := http.NewResponseController(x.w).Flush
+	return sink{w: x.w, flush: flush, conn: x.conn, record: x.record, held: x.out.held[:0]}
+}
+
+// openSink makes the sink that the plan wants, and returns what ends it.
+func (x *exchange) openSink(hold bool) (closeSink func() error) {
+	p := &x.job.plan
+	x.out = x.plainSink()
+	x.out.hold = hold
+	closeSink = x.out.release
+	if p.gzip {
+		compressor, flush := gzip.NewWriter(x.w), x.out.flush
+		x.out.w = compressor
+		x.out.flush = func() error {
+			if err := compressor.Flush(); err != nil {
+				return err
+			}
+			return flush()
+		}
+		closeSink = func() error {
+			if err := x.out.release(); err != nil {
+				return err
+			}
+			return compressor.Close()
+		}
+	}
+	if p.splitting {
+		x.out.split = func(rest int) int {
+			if p.split == half {
+				return 1 + x.random.IntN(rest)
+			}
+			return max(p.split, 1)
+		}
+	}
+	return closeSink
 }

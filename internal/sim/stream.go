@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"compress/gzip"
 	"context"
 	"net/http"
 	"strconv"
@@ -158,44 +157,6 @@ func (x *exchange) events(p *plan) {
 	}
 }
 
-// plainSink is a sink that writes to the response as it is.
-func (x *exchange) plainSink() sink {
-	return sink{w: x.w, flush: http.NewResponseController(x.w).Flush, conn: x.conn, record: x.record, held: x.out.held[:0]}
-}
-
-// openSink makes the sink that the plan wants, and returns what ends it.
-func (x *exchange) openSink(hold bool) (closeSink func() error) {
-	p := &x.job.plan
-	x.out = x.plainSink()
-	x.out.hold = hold
-	closeSink = x.out.release
-	if p.gzip {
-		compressor, flush := gzip.NewWriter(x.w), x.out.flush
-		x.out.w = compressor
-		x.out.flush = func() error {
-			if err := compressor.Flush(); err != nil {
-				return err
-			}
-			return flush()
-		}
-		closeSink = func() error {
-			if err := x.out.release(); err != nil {
-				return err
-			}
-			return compressor.Close()
-		}
-	}
-	if p.splitting {
-		x.out.split = func(rest int) int {
-			if p.split == half {
-				return 1 + x.random.IntN(rest)
-			}
-			return max(p.split, 1)
-		}
-	}
-	return closeSink
-}
-
 // tokens sends the events with tokens, as they are granted, and what follows them.
 func (x *exchange) tokens() {
 	j, p := x.job, &x.job.plan
@@ -215,15 +176,12 @@ func (x *exchange) tokens() {
 		if written < cut {
 			next = min(next, cut)
 		}
-		if written == cut && p.end == endHang {
-			x.endEarly(written)
-			return
-		}
-		if !x.await(next) {
+		early := written == cut
+		if wait := !early || p.end != endHang; wait && !x.await(next) {
 			x.interrupted(written)
 			return
 		}
-		if written == cut {
+		if early {
 			x.endEarly(written)
 			return
 		}
@@ -256,16 +214,6 @@ func (x *exchange) tokenEvent(from, to int, finish string, big bool) []byte {
 	return x.enc.closeTokens(event, to, finish, usage)
 }
 
-// appendFiller appends n bytes of text.
-func appendFiller(dst []byte, n int) []byte {
-	start := len(dst)
-	dst = append(dst, make([]byte, n)...)
-	for i := start; i < len(dst); i++ {
-		dst[i] = 'x'
-	}
-	return dst
-}
-
 // tail ends a stream of n tokens: usage if it was asked for, and [DONE].
 func (x *exchange) tail(n int) {
 	events := x.buf[:0]
@@ -278,33 +226,4 @@ func (x *exchange) tail(n int) {
 	if len(events) > 0 {
 		x.send(events, 0)
 	}
-}
-
-// whole sends the answer as one JSON object.
-func (x *exchange) whole() {
-	j := x.job
-	n, finish := j.total, j.finish
-	x.record.Status, x.record.Outcome = http.StatusOK, OutcomeCompleted
-	if j.plan.body == bodyJSON {
-		x.record.Outcome = OutcomeFault
-	}
-	if j.plan.end != endNone {
-		n, finish = x.cutAfter(), "abort"
-	}
-	x.out = x.plainSink()
-	if !x.await(max(n, 1)) {
-		if x.r.Context().Err() != nil {
-			x.record.Outcome = OutcomeDisconnected
-			return
-		}
-		n, finish, x.record.Outcome = int(x.q.granted.Load()), "abort", OutcomeAborted
-	} else if j.plan.end != endNone && !x.endWhole() {
-		return
-	}
-	x.record.FinishReason = finish
-	body := x.enc.answer(x.buf[:0], string(x.id), x.received.Unix(), x.s.shapes.model, n, finish, j.plan.usage != usageMissing)
-	header := x.w.Header()
-	header.Set("Content-Type", "application/json")
-	header.Set("Content-Length", strconv.Itoa(len(body)))
-	x.send(body, n)
 }

@@ -170,7 +170,7 @@ func TestCloseAbortsStreamsInOrder(t *testing.T) {
 		response := ask(t.Context(), s, "a", 600, "none")
 		r := recordOf(t, s, "a")
 		if r.Outcome != OutcomeAborted || r.FinishReason != "abort" || r.OutputTokens != 3 {
-			t.Errorf("got outcome %q, finish reason %q, %d tokens; want aborted, abort, 3", r.Outcome, r.FinishReason, r.OutputTokens)
+			t.Errorf("got %q, %q and %d tokens; want aborted, abort and 3", r.Outcome, r.FinishReason, r.OutputTokens)
 		}
 		body := response.Body.String()
 		for _, want := range []string{`"finish_reason":"abort"`, `"completion_tokens":3,`, "data: [DONE]\n\n"} {
@@ -243,7 +243,7 @@ func TestEarlyStop(t *testing.T) {
 	inBubble(t, Options{Fixed: fixed(0, 0), EarlyStop: 1}, func(t *testing.T, s *Server) {
 		for i := range 50 {
 			id := fmt.Sprint(i)
-			request := httptest.NewRequest("POST", "/v1/completions", strings.NewReader(`{"prompt":"a b","max_tokens":9}`))
+			request := httptest.NewRequest("POST", completions, strings.NewReader(`{"prompt":"a b","max_tokens":9}`))
 			request.Header.Set("X-Request-Id", id)
 			s.ServeHTTP(httptest.NewRecorder(), request)
 			if r := recordOf(t, s, id); r.FinishReason != "stop" || r.OutputTokens < 1 || r.OutputTokens > 8 {

@@ -59,8 +59,9 @@ type jsonRecord struct {
 // MarshalJSON writes times as nanoseconds since 1970 and each write as [before, after, tokens].
 func (r Record) MarshalJSON() ([]byte, error) {
 	j := jsonRecord{
-		ID: r.ID, RequestID: r.RequestID, Received: r.Received.UnixNano(), PromptTokens: r.PromptTokens,
-		OutputTokens: r.OutputTokens, Status: r.Status, Fault: r.Fault, Outcome: r.Outcome, FinishReason: r.FinishReason,
+		ID: r.ID, RequestID: r.RequestID, Received: r.Received.UnixNano(),
+		PromptTokens: r.PromptTokens, OutputTokens: r.OutputTokens,
+		Status: r.Status, Fault: r.Fault, Outcome: r.Outcome, FinishReason: r.FinishReason,
 		Writes: make([][3]int64, len(r.Writes)),
 	}
 	for i, w := range r.Writes {
@@ -76,8 +77,9 @@ func (r *Record) UnmarshalJSON(data []byte) error {
 		return err
 	}
 	*r = Record{
-		ID: j.ID, RequestID: j.RequestID, Received: time.Unix(0, j.Received), PromptTokens: j.PromptTokens,
-		OutputTokens: j.OutputTokens, Status: j.Status, Fault: j.Fault, Outcome: j.Outcome, FinishReason: j.FinishReason,
+		ID: j.ID, RequestID: j.RequestID, Received: time.Unix(0, j.Received),
+		PromptTokens: j.PromptTokens, OutputTokens: j.OutputTokens,
+		Status: j.Status, Fault: j.Fault, Outcome: j.Outcome, FinishReason: j.FinishReason,
 		Writes: make([]Write, len(j.Writes)),
 	}
 	for i, w := range j.Writes {
@@ -87,7 +89,8 @@ func (r *Record) UnmarshalJSON(data []byte) error {
 }
 
 // entry is a Record being written; once in the ring it does not change. Its writes are varints of three numbers each
-// (time since the previous write began, time the write took, tokens), about 7 bytes, and become times when somebody asks.
+// (time since the previous write began, time the write took, tokens), about 7 bytes, and become times when somebody
+// asks.
 type entry struct {
 	Record
 	last   int64 // start of the last write, Unix ns; of Received before the first

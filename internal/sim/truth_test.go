@@ -162,7 +162,7 @@ func TestTruthAgainstRawClients(t *testing.T) {
 			}
 		}
 		if i != len(client.received) || i != 4 {
-			t.Errorf("request %s has %d writes with one token, the client saw %d, want 4", r.RequestID, i, len(client.received))
+			t.Errorf("request %s: %d writes with a token, %d seen, want 4", r.RequestID, i, len(client.received))
 		}
 	}
 }
@@ -176,7 +176,8 @@ func TestDisconnect(t *testing.T) {
 	}
 	request := strings.Replace(rawRequest(chat, "none", true), `"max_tokens":4`, `"max_tokens":8000`, 1)
 	head, body, _ := strings.Cut(request, "\r\n\r\n")
-	head = regexp.MustCompile(`Content-Length: \d+`).ReplaceAllString(head, fmt.Sprintf("Content-Length: %d", len(body)))
+	length := fmt.Sprintf("Content-Length: %d", len(body))
+	head = regexp.MustCompile(`Content-Length: \d+`).ReplaceAllString(head, length)
 	request = head + "\r\n\r\n" + body
 	if _, err := io.WriteString(conn, request); err != nil {
 		t.Fatal(err)
@@ -234,7 +235,7 @@ func TestServeEndsStreamsInOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(rest), `"finish_reason":"abort"`) || !strings.HasSuffix(string(rest), "data: [DONE]\n\n\r\n0\r\n\r\n") {
+	if !regexp.MustCompile(`(?s)"finish_reason":"abort".*data: \[DONE\]\n\n\r\n0\r\n\r\n$`).Match(rest) {
 		t.Errorf("the stream did not end in order: %s", rest)
 	}
 	if err := <-served; err != nil {

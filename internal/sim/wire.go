@@ -50,7 +50,8 @@ func (e *encoder) begin(id string, created int64, model string) {
 // role is chat's first event.
 func (e *encoder) role(dst []byte) []byte {
 	dst = append(dst, e.head...)
-	dst = append(dst, `,"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]`...)
+	dst = append(dst, `,"choices":[{"index":0,"delta":{"role":"assistant","content":""},`...)
+	dst = append(dst, `"logprobs":null,"finish_reason":null}]`...)
 	if e.continuous {
 		dst = e.appendUsage(append(dst, ','), 0, false)
 	}
@@ -176,4 +177,14 @@ func (e *encoder) answer(dst []byte, id string, created int64, model string, n i
 		dst = append(dst, `"usage":null`...)
 	}
 	return append(dst, '}')
+}
+
+// appendFiller appends n bytes of text.
+func appendFiller(dst []byte, n int) []byte {
+	start := len(dst)
+	dst = append(dst, make([]byte, n)...)
+	for i := start; i < len(dst); i++ {
+		dst[i] = 'x'
+	}
+	return dst
 }

@@ -62,13 +62,14 @@ func wait(t *testing.T, s *Server) []Record {
 func rawRequest(path, fault string, stream bool) string {
 	body := `{"prompt":"one two","messages":[{"role":"user","content":"one two"}],"max_tokens":4,"ignore_eos":true`
 	if stream {
-		body += `,"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":` + strconv.FormatBool(fault == "continuous") + `}`
+		body += `,"stream":true,"stream_options":{"include_usage":true}`
 	}
-	if fault == "continuous" {
+	if fault == "continuous" { // no fault, but a golden file of its own
 		fault = "none"
+		body = strings.Replace(body, `"include_usage":true`, `"continuous_usage_stats":true`, 1)
 	}
-	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: sim\r\nX-Request-Id: golden\r\n%s: %s\r\nContent-Length: %d\r\n\r\n%s}",
-		path, FaultHeader, fault, len(body)+1, body)
+	head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: sim\r\nX-Request-Id: golden\r\n%s: %s\r\n", path, FaultHeader, fault)
+	return fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s}", head, len(body)+1, body)
 }
 
 // exchangeRaw sends a request over a connection of its own and returns the raw answer, and what became of the
