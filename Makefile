@@ -45,8 +45,28 @@ $(LIB): go.mod $(NATIVE)/Cargo.toml $(NATIVE)/Cargo.lock $(NATIVE)/src/lib.rs
 	@echo "building the tokenizer library once (1 to 3 minutes on two cores)"
 	DAULET_TOKENIZERS_DIR="$$(go list -m -f '{{.Dir}}' github.com/daulet/tokenizers)" \
 	  cargo build --release --locked --manifest-path $(NATIVE)/Cargo.toml --target-dir build/cargo
-	install -D -m 0644 build/cargo/release/libtokenizers.a $@ && strip -S $@
+	mkdir -p $(@D) && cp build/cargo/release/libtokenizers.a $@ && strip -S $@
 
 .PHONY: clean
 clean: ## Remove what was built.
 	rm -rf bin build
+
+# End-to-end tests install what they need under build/, pinned.
+TOOLS      := build/tools
+PROMETHEUS := v0.316.0
+XLLAMACPP  := 2026.10.11549
+
+$(TOOLS)/prometheus:
+	GOBIN=$(CURDIR)/$(TOOLS) go install -ldflags="-s -w" -tags remove_all_sd \
+	  github.com/prometheus/prometheus/cmd/prometheus@$(PROMETHEUS) github.com/prometheus/prometheus/cmd/promtool@$(PROMETHEUS)
+
+build/venv/xllamacpp-$(XLLAMACPP):
+	python3 -m venv build/venv
+	build/venv/bin/pip install --quiet --disable-pip-version-check xllamacpp==$(XLLAMACPP)
+	touch $@
+
+.PHONY: e2e
+e2e: build $(TOOLS)/prometheus build/venv/xllamacpp-$(XLLAMACPP) ## Run the program against a real llama.cpp server and a real Prometheus.
+	E2E_INFERPROBE=$(CURDIR)/bin/inferprobe E2E_PYTHON=$(CURDIR)/build/venv/bin/python \
+	E2E_PROMETHEUS=$(CURDIR)/$(TOOLS)/prometheus E2E_PROMTOOL=$(CURDIR)/$(TOOLS)/promtool \
+	  go test -count=1 -v -timeout 15m -tags e2e ./internal/e2e

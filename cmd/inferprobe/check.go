@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/inferprobe/inferprobe/internal/config"
+)
+
+func newCheck() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Validate the configuration and tell what it costs",
+		Long: `check reads the configuration as serve does and names every error at once, with its file, line and key. It sends
+nothing to any endpoint. Exit code 0 if the configuration is good, 2 if not.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := load(cmd, file)
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if file == "" {
+				file = "the environment"
+			}
+			fmt.Fprintf(out, "%s is valid: %d endpoint(s)\n", file, len(c.Endpoints))
+			for i := range c.Endpoints {
+				describe(out, &c.Endpoints[i])
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&file, "config.file", "", "configuration file (default: the environment, as serve)")
+	return cmd
+}
+
+// describe tells what measuring an endpoint will cost it.
+func describe(w io.Writer, e *config.Endpoint) {
+	c := e.Cost()
+	fmt.Fprintf(w, "\n%s\n", e.Name)
+	fmt.Fprintf(w, "  endpoint  %s\n", e.URL)
+	fmt.Fprintf(w, "  cycle     %d stage(s), at most %s, %.3g a day\n", c.Stages, c.LongestCycle.Round(time.Second), c.CyclesPerDay)
+	if c.TokensPerDay > 0 {
+		fmt.Fprintf(w, "  tokens    at most %s a day: %.0f requests a cycle of %d tokens\n",
+			tokens(c.TokensPerDay), c.RequestsPerCycle, c.TokensPerRequest)
+		return
+	}
+	fmt.Fprintf(w, "  tokens    as fast as the endpoint is: about %.0f s × (%.3g × synchronous + %.3g × throughput req/s) requests a\n"+
+		"            cycle of %d tokens; at 1 and 20 req/s that is %s a day\n",
+		e.Sweep.MaxDuration.Seconds(), c.Synchronous, c.Throughput, c.TokensPerRequest,
+		tokens(c.CyclesPerDay*float64(c.TokensPerRequest)*e.Sweep.MaxDuration.Seconds()*(c.Synchronous+20*c.Throughput)))
+}
+
+// tokens formats a number of tokens as the configuration takes it: 20M, 1.5k.
+func tokens(n float64) string {
+	for _, unit := range []struct {
+		size float64
+		name string
+	}{{1e9, "G"}, {1e6, "M"}, {1e3, "k"}} {
+		if n >= unit.size {
+			return fmt.Sprintf("%.3g%s", n/unit.size, unit.name)
+		}
+	}
+	return fmt.Sprintf("%.0f", n)
+}

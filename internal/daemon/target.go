@@ -1,0 +1,59 @@
+package daemon
+
+import (
+	"github.com/inferprobe/inferprobe/internal/config"
+	"github.com/inferprobe/inferprobe/internal/metrics"
+	"github.com/inferprobe/inferprobe/internal/openai"
+	"github.com/inferprobe/inferprobe/internal/probe"
+	"github.com/inferprobe/inferprobe/internal/sweep"
+)
+
+// target maps a configured endpoint to what a cycle needs.
+func target(e *config.Endpoint, version string) *sweep.Target {
+	dialect := openai.Dialect(e.Dialect)
+	if e.Dialect == "auto" {
+		dialect = ""
+	}
+	return &sweep.Target{
+		Name: e.Name,
+		Client: openai.Options{
+			BaseURL:           e.URL,
+			API:               openai.API(e.API),
+			APIKey:            e.APIKey.Value(),
+			Version:           version,
+			MaxInFlight:       e.Guards.MaxInFlight,
+			ConnectTimeout:    e.Timeouts.Connect,
+			FirstTokenTimeout: e.Timeouts.FirstToken,
+			IdleTimeout:       e.Timeouts.Idle,
+			TotalTimeout:      e.Timeouts.Total,
+		},
+		Model:     e.Model,
+		Dialect:   dialect,
+		Tokenizer: e.Tokenizer,
+		Workload: probe.Workload{
+			API:          e.API,
+			PromptTokens: probe.Length(e.Sweep.PromptTokens),
+			OutputTokens: probe.Length(e.Sweep.OutputTokens),
+		},
+		Objectives: e.Objectives.Probe(),
+		Guards:     sweep.Guards{MaxErrorRate: float64(e.Guards.MaxErrorRate), TimeToFirstToken: e.Guards.TimeToFirstToken},
+		Plan: sweep.Plan{
+			Profile:        e.Sweep.Profile,
+			Rates:          e.Sweep.Rates,
+			RateList:       e.Sweep.Rate,
+			Arrival:        probe.Profile(e.Sweep.Arrival),
+			MaxDuration:    e.Sweep.MaxDuration,
+			MaxRequests:    e.Sweep.MaxRequests,
+			MaxConcurrency: e.Sweep.MaxConcurrency,
+			MaxInFlight:    e.Guards.MaxInFlight,
+		},
+	}
+}
+
+func labels(e *config.Endpoint) []metrics.Label {
+	out := make([]metrics.Label, len(e.Labels))
+	for i, l := range e.Labels {
+		out[i] = metrics.Label{Name: l.Name, Value: l.Value}
+	}
+	return out
+}

@@ -1,0 +1,201 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"math"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+const sweepFile = `
+endpoints:
+  - name: sim
+    url: %s
+    tokenizer: builtin:demo
+    sweep: {interval: 6h, prompt_tokens: 128, output_tokens: 16, max_duration: 4s, max_concurrency: 32}
+`
+
+const scrapeFile = `
+global: {scrape_interval: 1s}
+scrape_configs:
+  - job_name: inferprobe
+    scrape_native_histograms: true
+    always_scrape_classic_histograms: true
+    static_configs: [{targets: ["%s"]}]
+`
+
+// TestPrometheusSeesWhatTheReportSays scrapes the daemon with a real Prometheus while it sweeps the simulator, and holds
+// histogram_quantile, by classic and by native buckets, against the exact quantiles of the report.
+func TestPrometheusSeesWhatTheReportSays(t *testing.T) {
+	inferprobe := setting(t, "E2E_INFERPROBE")
+	simAddress := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	start(t, "sim", nil, inferprobe, "sim", "--listen", simAddress)
+
+	dir := t.TempDir()
+	config := filepath.Join(dir, "inferprobe.yaml")
+	write(t, config, fmt.Sprintf(sweepFile, "http://"+simAddress))
+	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	eventually(t, 20*time.Second, func() error { var v any; return get("http://"+simAddress+"/v1/models", &v) })
+	daemon := start(t, "inferprobe", nil, inferprobe, "serve", "--config.file", config, "--web.listen-address", address,
+		"--log.format", "json")
+	prometheus := startPrometheus(t, dir, address)
+	daemon.wait(t, "cycle finished", 2*time.Minute)
+
+	report := lastReport(t, address)
+	checkMetricsFormat(t, address)
+	// Wait until the last scrape holds what the last stage observed.
+	eventually(t, 20*time.Second, func() error {
+		n, err := query(prometheus, `sum(inferprobe_requests_total)`)
+		if err == nil && n < float64(requests(report)) {
+			err = fmt.Errorf("%v of %d requests scraped", n, requests(report))
+		}
+		return err
+	})
+	for _, s := range report.Stages {
+		compare(t, prometheus, s.Name, "inferprobe_time_to_first_token_seconds", s.FirstToken)
+		compare(t, prometheus, s.Name, "inferprobe_request_duration_seconds", s.Duration)
+		compare(t, prometheus, s.Name, "inferprobe_inter_token_latency_seconds", s.Gap)
+	}
+	if code := daemon.stop(); code != 0 {
+		t.Errorf("SIGTERM ended the daemon with exit code %d", code)
+	}
+}
+
+func startPrometheus(t *testing.T, dir, target string) string {
+	t.Helper()
+	file := filepath.Join(dir, "prometheus.yml")
+	write(t, file, fmt.Sprintf(scrapeFile, target))
+	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	p := start(t, "prometheus", nil, setting(t, "E2E_PROMETHEUS"), "--config.file", file, "--web.listen-address", address,
+		"--storage.tsdb.path", filepath.Join(dir, "tsdb"))
+	p.wait(t, "ready to receive web requests", time.Minute)
+	return address
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// lastReport returns the report of the only cycle so far.
+func lastReport(t *testing.T, address string) reported {
+	t.Helper()
+	var state struct {
+		Endpoints []struct {
+			Cycles []struct{ ID string }
+		}
+	}
+	if err := get("http://"+address+"/api/v1/endpoints", &state); err != nil {
+		t.Fatal(err)
+	}
+	if len(state.Endpoints) != 1 || len(state.Endpoints[0].Cycles) != 1 {
+		t.Fatalf("%+v, want one endpoint with one cycle", state)
+	}
+	var r reported
+	if err := get("http://"+address+"/api/v1/cycles/"+state.Endpoints[0].Cycles[0].ID, &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Stages) != 11 {
+		t.Fatalf("%d stages in the report", len(r.Stages))
+	}
+	return r
+}
+
+func requests(r reported) (n int) {
+	for _, s := range r.Stages {
+		n += s.Requests.Completed + s.Requests.Failed + s.Requests.Incomplete
+	}
+	return n
+}
+
+// checkMetricsFormat lets promtool lint the exposition.
+func checkMetricsFormat(t *testing.T, address string) {
+	t.Helper()
+	cmd := exec.Command("sh", "-c", `curl -sf "$0" | "$1" check metrics`, "http://"+address+"/metrics", setting(t, "E2E_PROMTOOL"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("promtool check metrics: %v\n%s", err, out)
+	}
+}
+
+// compare holds quantiles of one stage's histogram against the report's: by native buckets within their width of 10 %, by
+// classic ones within the bucket.
+func compare(t *testing.T, prometheus, stage, metric string, want distribution) {
+	t.Helper()
+	for q, exact := range map[float64]*float64{0.5: want.P50, 0.9: want.P90} {
+		native, err := query(prometheus, fmt.Sprintf(`histogram_quantile(%g, %s{stage=%q})`, q, metric, stage))
+		if err != nil {
+			t.Errorf("%s %s: %v", stage, metric, err)
+			continue
+		}
+		if math.Abs(native/(*exact)-1) > 0.10 {
+			t.Errorf("%s: p%.0f of %s is %v by native buckets, %v in the report", stage, 100*q, metric, native, *exact)
+		}
+		classic, err := query(prometheus, fmt.Sprintf(`histogram_quantile(%g, %s_bucket{stage=%q})`, q, metric, stage))
+		if err != nil {
+			t.Errorf("%s %s: %v", stage, metric, err)
+			continue
+		}
+		low, high := bucket(t, prometheus, metric, classic)
+		if *exact < 0.99*low || *exact > 1.01*high {
+			t.Errorf("%s: p%.0f of %s is in (%v, %v] by classic buckets, %v in the report", stage, 100*q, metric, low, high, *exact)
+		}
+	}
+}
+
+// bucket returns the bounds of the classic bucket that holds value.
+func bucket(t *testing.T, prometheus, metric string, value float64) (low, high float64) {
+	t.Helper()
+	var answer struct{ Data []string }
+	err := get("http://"+prometheus+"/api/v1/label/le/values?match[]="+url.QueryEscape(metric+"_bucket"), &answer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bounds []float64
+	for _, s := range answer.Data {
+		b, err := strconv.ParseFloat(s, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bounds = append(bounds, b)
+	}
+	sort.Float64s(bounds)
+	for _, b := range bounds {
+		if value <= b {
+			return low, b
+		}
+		low = b
+	}
+	return low, math.Inf(1)
+}
+
+// query returns the only value of an instant query.
+func query(prometheus, expr string) (float64, error) {
+	var answer struct {
+		Data struct {
+			Result []struct{ Value [2]any }
+		}
+	}
+	if err := get("http://"+prometheus+"/api/v1/query?query="+url.QueryEscape(expr), &answer); err != nil {
+		return 0, err
+	}
+	if len(answer.Data.Result) != 1 {
+		return 0, fmt.Errorf("%s: %d series, want one", expr, len(answer.Data.Result))
+	}
+	text, _ := answer.Data.Result[0].Value[1].(string)
+	value, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+	if err == nil && math.IsNaN(value) {
+		err = fmt.Errorf("%s is NaN", expr)
+	}
+	return value, err
+}

@@ -1,0 +1,85 @@
+package sweep
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/inferprobe/inferprobe/internal/probe"
+)
+
+func stageAt(profile probe.Profile, target, rate, ttft float64) probe.Stage {
+	return probe.Stage{
+		Profile: profile, TargetRate: target, RequestsPerSecond: rate, OutputTokensPerSecond: 100 * rate, Completed: 100,
+		TimeToFirstToken: probe.Distribution{Count: 100, P90: ttft},
+	}
+}
+
+func TestCapacity(t *testing.T) {
+	cycle := &probe.Cycle{
+		Profile: probe.ProfileSweep,
+		Stages: []probe.Stage{
+			stageAt(probe.ProfileSynchronous, 0, 1, 0.1),
+			stageAt(probe.ProfileThroughput, 0, 10, 5),
+			stageAt(probe.ProfileConstant, 4, 4, 0.2),
+			stageAt(probe.ProfileConstant, 7, 7, 0.4),
+			stageAt(probe.ProfileConstant, 10, 9.9, 2),
+		},
+	}
+	near := cmpopts.EquateApprox(1e-9, 0)
+	if diff := cmp.Diff(probe.Capacity{RequestsPerSecond: 10, OutputTokensPerSecond: 1000}, capacityOf(cycle), near); diff != "" {
+		t.Error("without objectives:\n" + diff)
+	}
+	for name, test := range map[string]struct {
+		objectives probe.Objectives
+		change     func([]probe.Stage)
+		want       float64
+	}{
+		"the highest rate that keeps them": {probe.Objectives{TimeToFirstTokenP90: 500 * time.Millisecond}, nil, 7},
+		"not even one at a time":           {probe.Objectives{TimeToFirstTokenP90: 50 * time.Millisecond}, nil, 0},
+		"a rate above a violated one does not count": {
+			probe.Objectives{TimeToFirstTokenP90: 500 * time.Millisecond},
+			func(s []probe.Stage) { s[2].TimeToFirstToken.P90 = 0.6 }, 1,
+		},
+		"an invalid stage says nothing": {
+			probe.Objectives{TimeToFirstTokenP90: 500 * time.Millisecond},
+			func(s []probe.Stage) {
+				s[3].Findings = []probe.Finding{{Name: probe.FindingReceiveLag, Invalidates: true}}
+			}, 4,
+		},
+		"a rate that was not reached does not count": {
+			probe.Objectives{TimeToFirstTokenP90: 9 * time.Second},
+			func(s []probe.Stage) { s[4].RequestsPerSecond = 8 }, 7,
+		},
+		"errors count": {
+			probe.Objectives{ErrorRate: 0.01},
+			func(s []probe.Stage) { s[3].Failed = 5 }, 4,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := *cycle
+			c.Stages = slices.Clone(cycle.Stages)
+			c.Objectives = test.objectives
+			if test.change != nil {
+				test.change(c.Stages)
+			}
+			if got := capacityOf(&c).ObjectiveRequestsPerSecond; got != test.want {
+				t.Errorf("objectives are kept up to %v req/s, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+func TestRatesBetween(t *testing.T) {
+	// The seed's sweep: 0.85 synchronous, 20.09 throughput.
+	want := []float64{2.99, 5.13, 7.26, 9.40, 11.54, 13.68, 15.81, 17.95, 20.09}
+	if diff := cmp.Diff(want, between(0.85, 20.09, 9), cmpopts.EquateApprox(0, 0.006)); diff != "" {
+		t.Error(diff)
+	}
+	if got := between(1, 2, 0); len(got) != 0 {
+		t.Errorf("no rates asked for, got %v", got)
+	}
+}

@@ -1,0 +1,53 @@
+package sweep
+
+import (
+	"testing"
+	"time"
+
+	"github.com/inferprobe/inferprobe/internal/probe"
+)
+
+func TestGuard(t *testing.T) {
+	ok := probe.Result{Outcome: probe.Completed, FirstToken: time.Second}
+	slow := probe.Result{Outcome: probe.Completed, FirstToken: time.Minute}
+	bad := probe.Result{Outcome: probe.Failed, Reason: probe.ReasonHTTP5xx}
+	ours := probe.Result{Outcome: probe.Failed, Reason: probe.ReasonClientOverload}
+	cut := probe.Result{Outcome: probe.Incomplete}
+	times := func(n int, r probe.Result) []probe.Result {
+		out := make([]probe.Result, n)
+		for i := range out {
+			out[i] = r
+		}
+		return out
+	}
+	both := func(a, b []probe.Result) []probe.Result { return append(a, b...) }
+	limits := Guards{MaxErrorRate: 0.1, TimeToFirstToken: 30 * time.Second}
+
+	for name, test := range map[string]struct {
+		guards  Guards
+		results []probe.Result
+		want    string
+	}{
+		"all good":                         {limits, times(1000, ok), ""},
+		"two failures say nothing":         {limits, times(2, bad), ""},
+		"three failures and no success":    {limits, times(3, bad), skipErrorRate},
+		"one failure among few":            {limits, both(times(2, ok), times(1, bad)), ""},
+		"two of ten":                       {limits, both(times(8, ok), times(2, bad)), skipErrorRate},
+		"one of ten is the limit":          {limits, both(times(9, ok), times(1, bad)), ""},
+		"our own limit is not their error": {limits, both(times(1, ok), times(99, ours)), ""},
+		"cut requests are not errors":      {limits, both(times(9, ok), times(99, cut)), ""},
+		"slow first tokens":                {limits, both(times(10, ok), times(3, slow)), skipTTFT},
+		"a few slow first tokens":          {limits, both(times(100, ok), times(3, slow)), ""},
+		"switched off":                     {Guards{}, both(times(99, bad), times(99, slow)), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := &guard{Guards: test.guards}
+			for i := range test.results {
+				g.record(&test.results[i])
+			}
+			if got, detail := g.tripped(); got != test.want || (got != "" && detail == "") {
+				t.Errorf("tripped %q (%s), want %q", got, detail, test.want)
+			}
+		})
+	}
+}
