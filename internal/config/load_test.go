@@ -3,6 +3,7 @@ package config_test
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -433,6 +434,27 @@ func TestCost(t *testing.T) {
 			e := load(t, "endpoints: [{url: http://host/v1, sweep: {"+tt.sweep+"}}]").Endpoints[0]
 			if diff := cmp.Diff(tt.want, e.Cost()); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestHigherConcurrencyRaisesTheLimitInFlight(t *testing.T) {
+	cleanEnv(t)
+	for _, tt := range []struct {
+		name, endpoint, defaults string
+		want                     int
+	}{
+		{"built in", "", "", 512},
+		{"lower", "sweep: {max_concurrency: 16}", "", 512},
+		{"higher", "sweep: {max_concurrency: 4096}", "", 4096},
+		{"higher, with a limit of its own", "sweep: {max_concurrency: 4096}, guards: {max_in_flight: 100}", "", 100},
+		{"higher, with a limit for all", "sweep: {max_concurrency: 4096}", "guards: {max_in_flight: 100}", 100},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := load(t, fmt.Sprintf("endpoints: [{url: http://host/v1, %s}]\ndefaults: {%s}\n", tt.endpoint, tt.defaults))
+			if got := c.Endpoints[0].Guards.MaxInFlight; got != tt.want {
+				t.Errorf("at most %d in flight, want %d", got, tt.want)
 			}
 		})
 	}

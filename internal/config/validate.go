@@ -53,6 +53,10 @@ func (c *checker) endpoint(e *Endpoint, locate locator) {
 	c.atLeast("canary.interval", e.Canary.Interval, time.Second)
 	c.length("canary.prompt_tokens", e.Canary.PromptTokens)
 	c.length("canary.output_tokens", e.Canary.OutputTokens)
+	if _, set := c.locate("guards.max_in_flight"); !set {
+		// Who asks for a higher concurrency means it.
+		e.Guards.MaxInFlight = max(e.Guards.MaxInFlight, e.Sweep.MaxConcurrency)
+	}
 	c.guards(e.Guards)
 	c.timeouts(e.Timeouts)
 }
