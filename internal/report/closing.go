@@ -129,7 +129,10 @@ func validity(stages []probe.Stage) string {
 	case valid == len(stages):
 		return fmt.Sprintf("all %d benchmarks are valid", valid)
 	}
-	return fmt.Sprintf("%d of %s are valid; do not rely on the others", valid, count(len(stages), "benchmark"))
+	if len(stages) == 1 {
+		return "the benchmark is not valid; do not rely on it"
+	}
+	return fmt.Sprintf("%d of %d benchmarks valid; do not rely on the others", valid, len(stages))
 }
 
 // findings returns what makes stages invalid, and what else a reader must know of them.
