@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
+	"maps"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +40,8 @@ type Client struct {
 	pooled  *http.Transport // keeps connections
 	fresh   *http.Transport // opens one for each request
 	readers sync.Pool       // of *sse.Reader
+	name    string          // what the ids of this client's requests begin with
+	sends   atomic.Uint64   // numbers the ids
 }
 
 // New returns a client of the server at opts.BaseURL. It opens no connection.
@@ -45,7 +51,10 @@ func New(opts Options) (*Client, error) {
 		return nil, err
 	}
 	opts = opts.withDefaults()
-	c := &Client{opts: opts, base: base, pooled: newTransport(&opts), fresh: newTransport(&opts)}
+	c := &Client{
+		opts: opts, base: base, pooled: newTransport(&opts), fresh: newTransport(&opts),
+		name: fmt.Sprintf("inferprobe-%016x-", rand.Uint64()),
+	}
 	c.fresh.MaxIdleConnsPerHost = -1
 	c.request = newRequest(http.MethodPost, base.JoinPath(opts.API.path()), &opts)
 	c.request.Header["Accept"] = []string{"text/event-stream"}
@@ -142,7 +151,10 @@ func (c *Client) attempt(
 	a.watch.begin(&c.opts, a.exchange, cancel)
 	defer a.watch.stop()
 
+	res.ID = c.name + strconv.FormatUint(c.sends.Add(1), 10)
 	r := c.request.WithContext(httptrace.WithClientTrace(ctx, a.trace()))
+	r.Header = maps.Clone(c.request.Header)
+	r.Header["X-Request-Id"] = []string{res.ID}
 	r.Body = io.NopCloser(bytes.NewReader(req.Body))
 	r.ContentLength = int64(len(req.Body))
 	response, err := transport.RoundTrip(r)

@@ -56,6 +56,7 @@ type Phases struct {
 // can be had), never from the parser.
 type Result struct {
 	Request   *Request
+	ID        string    // X-Request-Id of the last send, by which servers and proxies name it in their logs
 	Sent      time.Time // zero if nothing was written
 	Phases    Phases
 	NewConn   bool // the request had to open its connection
