@@ -12,6 +12,8 @@ LDFLAGS     := -s -w -X $(PKG_VERSION).Version=$(VERSION) -X $(PKG_VERSION).Revi
                -X $(PKG_VERSION).BuildDate=$(BUILD_DATE)
 NATIVE      := internal/tokenizer/native
 LIB         := build/lib/libtokenizers.a
+IMAGE       ?= ghcr.io/inferprobe/inferprobe
+CONTAINER_TOOL ?= docker
 
 .PHONY: help
 help: ## Show this list.
@@ -24,6 +26,16 @@ demo: build ## Build, then sweep the embedded simulator until ^C: the main job, 
 .PHONY: build
 build: $(LIB) ## Build bin/inferprobe.
 	go build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o bin/inferprobe ./cmd/inferprobe
+
+.PHONY: static
+static: $(LIB) ## Build bin/inferprobe without any shared library or system file, as containers need it (Linux).
+	go build -trimpath -tags $(TAGS),netgo,osusergo,timetzdata \
+	  -ldflags '$(LDFLAGS) -linkmode external -extldflags -static' -o bin/inferprobe ./cmd/inferprobe
+
+.PHONY: image
+image: ## Build the container image: make image CONTAINER_TOOL=podman IMAGE=registry/inferprobe
+	$(CONTAINER_TOOL) build --tag $(IMAGE):$(VERSION) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
+	  --build-arg BUILD_DATE=$(BUILD_DATE) .
 
 .PHONY: test
 test: $(LIB) ## Vet and run every test with the race detector.
