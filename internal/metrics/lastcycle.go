@@ -19,8 +19,9 @@ type lastCycles struct {
 // lastCycleDescs are the metrics of the last cycle.
 type lastCycleDescs struct {
 	duration, capacityRequests, capacityTokens, objectiveCapacity *prometheus.Desc
+	objective, objectiveErrors                                    *prometheus.Desc
 
-	target, requests, tokens, valid, samples                                 *prometheus.Desc
+	target, requests, tokens, valid, samples, failures                       *prometheus.Desc
 	timeToFirstToken, interTokenLatency, timePerOutputToken, requestDuration *prometheus.Desc
 }
 
@@ -38,6 +39,11 @@ func describeLastCycle() lastCycleDescs {
 		objectiveCapacity: desc("slo_capacity_requests_per_second",
 			"Highest rate at which the endpoint kept its objectives, in the last whole cycle; NaN without objectives.",
 			endpoint),
+		objective: desc("objective_seconds",
+			"Objective for the 90th percentile of a signal, as of the last whole cycle; NaN where none is set.",
+			append(endpoint[:2:2], "signal")),
+		objectiveErrors: desc("objective_error_ratio",
+			"Objective for the share of requests that fail, as of the last whole cycle; NaN where none is set.", endpoint),
 
 		target: desc("stage_target_requests_per_second",
 			"Rate that the stage was to reach, in the last whole cycle; 0 for a closed loop.", stage),
@@ -48,6 +54,8 @@ func describeLastCycle() lastCycleDescs {
 		valid: desc("stage_valid",
 			"Whether the measurement of the stage can be trusted, in the last whole cycle.", stage),
 		samples: desc("stage_samples", "Completed requests of the stage, in the last whole cycle.", stage),
+		failures: desc("stage_failures",
+			"Failed requests of the stage, in the last whole cycle, without those that the prober itself gave up.", stage),
 		timeToFirstToken: desc("stage_time_to_first_token_seconds",
 			"Time to the first token in the stage, in the last whole cycle: exact quantiles.", stage),
 		interTokenLatency: desc("stage_inter_token_latency_seconds",
@@ -61,8 +69,8 @@ func describeLastCycle() lastCycleDescs {
 
 func (d *lastCycleDescs) all() []*prometheus.Desc {
 	return []*prometheus.Desc{
-		d.duration, d.capacityRequests, d.capacityTokens, d.objectiveCapacity,
-		d.target, d.requests, d.tokens, d.valid, d.samples,
+		d.duration, d.capacityRequests, d.capacityTokens, d.objectiveCapacity, d.objective, d.objectiveErrors,
+		d.target, d.requests, d.tokens, d.valid, d.samples, d.failures,
 		d.timeToFirstToken, d.interTokenLatency, d.timePerOutputToken, d.requestDuration,
 	}
 }
@@ -125,15 +133,36 @@ func (d *lastCycleDescs) collectCycle(ch chan<- prometheus.Metric, ep probe.Endp
 	gauge(d.capacityRequests, requests)
 	gauge(d.capacityTokens, tokens)
 	gauge(d.objectiveCapacity, objective)
+	d.collectObjectives(ch, ep, c)
+}
+
+// collectObjectives sends what the endpoint should keep, so that panels and alerts can hold the values against it.
+func (d *lastCycleDescs) collectObjectives(ch chan<- prometheus.Metric, ep probe.Endpoint, c *probe.Cycle) {
+	var o probe.Objectives
+	if c != nil {
+		o = c.Objectives
+	}
+	limit := func(d *prometheus.Desc, v float64, labels ...string) {
+		if v == 0 {
+			v = math.NaN()
+		}
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{ep.Name, ep.Model}, labels...)...)
+	}
+	limit(d.objective, o.TimeToFirstTokenP90.Seconds(), "time_to_first_token")
+	limit(d.objective, o.InterTokenLatencyP90.Seconds(), "inter_token_latency")
+	limit(d.objective, o.RequestDurationP90.Seconds(), "request_duration")
+	limit(d.objectiveErrors, o.ErrorRate)
 }
 
 func (d *lastCycleDescs) collectStage(ch chan<- prometheus.Metric, ep probe.Endpoint, name string, s *probe.Stage) {
-	target, requests, tokens, valid, samples := math.NaN(), math.NaN(), math.NaN(), math.NaN(), math.NaN()
+	target, requests, tokens := math.NaN(), math.NaN(), math.NaN()
+	valid, samples, failures := math.NaN(), math.NaN(), math.NaN()
 	if s == nil {
 		s = &probe.Stage{}
 	} else {
 		target, requests, tokens = s.TargetRate, s.RequestsPerSecond, s.OutputTokensPerSecond
 		valid, samples = number(s.Valid()), float64(s.Completed)
+		failures = float64(s.Failed - s.Failures[probe.ReasonClientOverload] - s.Failures[probe.ReasonCancelled])
 	}
 	gauge := func(d *prometheus.Desc, v float64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, ep.Name, ep.Model, name)
@@ -143,6 +172,7 @@ func (d *lastCycleDescs) collectStage(ch chan<- prometheus.Metric, ep probe.Endp
 	gauge(d.tokens, tokens)
 	gauge(d.valid, valid)
 	gauge(d.samples, samples)
+	gauge(d.failures, failures)
 	// Summaries, as the label `quantile` is theirs; a new created timestamp tells that each begins anew.
 	summary := func(d *prometheus.Desc, of probe.Distribution) {
 		sum, quantiles := summarise(of)

@@ -112,8 +112,9 @@ func cycle() *probe.Cycle {
 		Stages: []probe.Stage{{
 			Name: "constant-1", Started: start, TargetRate: 2, RequestsPerSecond: 1.9, OutputTokensPerSecond: 240,
 			Completed: 40, TimeToFirstToken: d, InterTokenLatency: d, RequestDuration: d,
+			Failed: 5, Failures: map[probe.Reason]int{probe.ReasonHTTP5xx: 2, probe.ReasonClientOverload: 3},
 		}},
-		Objectives: probe.Objectives{ErrorRate: 0.01},
+		Objectives: probe.Objectives{TimeToFirstTokenP90: 500 * time.Millisecond, ErrorRate: 0.01},
 		Capacity: probe.Capacity{RequestsPerSecond: 8, OutputTokensPerSecond: 1000,
 			ObjectiveRequestsPerSecond: 1.9},
 	}
@@ -240,7 +241,7 @@ func countSeries(families map[string]*dto.MetricFamily) (n int) {
 }
 
 func TestSeriesBudget(t *testing.T) {
-	for mode, want := range map[metrics.Mode]int{metrics.Classic: 2444, metrics.Native: 715, metrics.Both: 2526} {
+	for mode, want := range map[metrics.Mode]int{metrics.Classic: 2459, metrics.Native: 730, metrics.Both: 2541} {
 		reg, m := newMetrics(mode)
 		before := countSeries(gather(t, reg))
 		m.Add(llama, nil, sweepStages())
@@ -286,6 +287,7 @@ func TestUnknownIsNaN(t *testing.T) {
 			"capacity_requests_per_second": find(t, reg, "capacity_requests_per_second").GetGauge().GetValue(),
 			"stage_valid":                  find(t, reg, "stage_valid", "stage", stage).GetGauge().GetValue(),
 			"stage_samples":                find(t, reg, "stage_samples", "stage", stage).GetGauge().GetValue(),
+			"stage_failures":               find(t, reg, "stage_failures", "stage", stage).GetGauge().GetValue(),
 			"quantile": find(t, reg, "stage_time_to_first_token_seconds", "stage", stage).
 				GetSummary().GetQuantile()[1].GetValue(),
 		}
@@ -300,7 +302,7 @@ func TestUnknownIsNaN(t *testing.T) {
 	}
 	e.CycleEnded(cycle())
 	want := map[string]float64{"probe_success": 1, "cycle_duration_seconds": 60, "capacity_requests_per_second": 8,
-		"stage_valid": 1, "stage_samples": 40, "quantile": 0.3}
+		"stage_valid": 1, "stage_failures": 2, "stage_samples": 40, "quantile": 0.3}
 	if diff := cmp.Diff(want, values("constant-1")); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
