@@ -109,6 +109,36 @@ func TestBatchAdmitsInOrderAtStepBoundaries(t *testing.T) {
 	b.want(t, "third, which gets the slot at 30 ms", third, 40*ms)
 }
 
+// TestBatchIsNotMovedByLateness has the engine hear of things later than they happened.
+func TestBatchIsNotMovedByLateness(t *testing.T) {
+	o := Options{Slots: 2, PrefillTokensPerSecond: 1000, PrefillChunk: 100, DecodeStep: 10 * ms}
+	e := newBatch(&o, steady())
+	first, second := newSequence(0, 5, 1), newSequence(0, 1, 1)
+	e.add(first, 0)
+	e.advance(0)
+	e.add(second, 12*ms)
+	e.advance(29 * ms)
+	if n := first.granted.Load(); n != 2 {
+		t.Errorf("at 29 ms the first has %d tokens, want 2", n)
+	}
+	if second.granted.Load() != 0 {
+		t.Error("the second joined a step that began before it arrived")
+	}
+	e.advance(30 * ms)
+	if second.granted.Load() != 1 {
+		t.Error("the second did not join the step that began at 20 ms")
+	}
+	e.advance(50 * ms)
+	third := newSequence(0, 1, 1)
+	e.add(third, 45*ms) // when the last step was under way
+	if e.advance(59 * ms); third.granted.Load() != 0 {
+		t.Error("the third joined a step that began before the last one ended")
+	}
+	if e.advance(60 * ms); third.granted.Load() != 1 {
+		t.Error("the third did not join the step that began at 50 ms")
+	}
+}
+
 func TestBatchSlowsDownWithLoad(t *testing.T) {
 	o := Options{Slots: 8, PrefillTokensPerSecond: 1000, PrefillChunk: 40, DecodeStep: 10 * ms, DecodePerSequence: ms}
 	b := newBench(newBatch(&o, steady()))

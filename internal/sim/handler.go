@@ -152,7 +152,6 @@ func (s *Server) release(x *exchange) {
 	}
 	x.w, x.r, x.conn, x.record, x.job, x.q, x.comments, x.hijacked = nil, nil, nil, nil, nil, nil, nil, nil
 	x.body.Reset()
-	x.enc = encoder{head: x.enc.head[:0]}
 	x.out = sink{held: x.out.held[:0]}
 	s.exchanges.Put(x)
 }

@@ -54,11 +54,14 @@ type job struct {
 // readJob reads and checks a request. random is the request's own source of chance.
 func (s *Server) readJob(r *http.Request, buf *bytes.Buffer, chat bool, random *rand.Rand) (*job, *apiError) {
 	fault := random.Float64() // drawn first, so that the n-th request has the same fate whatever it asks for
+	if r.ContentLength > maxBody {
+		return nil, tooLarge()
+	}
 	if _, err := buf.ReadFrom(io.LimitReader(r.Body, maxBody+1)); err != nil {
 		return nil, badRequest("", "the request's body could not be read: %v", err)
 	}
 	if buf.Len() > maxBody {
-		return nil, &apiError{http.StatusRequestEntityTooLarge, "Request Entity Too Large", "", "the body is too large"}
+		return nil, tooLarge()
 	}
 	var body requestBody
 	if err := json.Unmarshal(buf.Bytes(), &body); err != nil {
@@ -239,6 +242,11 @@ func badRequest(param, format string, args ...any) *apiError {
 // schemaError is a body that is not what it must be; vLLM gives these a type of their own, with a blank in it.
 func schemaError(param, message string) *apiError {
 	return &apiError{http.StatusBadRequest, "Bad Request", param, "1 validation error: " + message}
+}
+
+func tooLarge() *apiError {
+	return &apiError{http.StatusRequestEntityTooLarge, "Request Entity Too Large", "",
+		fmt.Sprintf("the body is longer than %d bytes", maxBody)}
 }
 
 func missingField(name string) *apiError {

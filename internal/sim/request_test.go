@@ -235,9 +235,10 @@ func TestFaultArguments(t *testing.T) {
 
 func TestBodyTooLarge(t *testing.T) {
 	s := atOnce(t, Options{})
-	body := strings.NewReader(`{"messages":[{"content":"` + strings.Repeat("x", maxBody) + `"}]}`)
+	request := httptest.NewRequest("POST", chat, strings.NewReader(`{"messages":[]}`))
+	request.ContentLength = maxBody + 1
 	response := httptest.NewRecorder()
-	s.ServeHTTP(response, httptest.NewRequest("POST", chat, body))
+	s.ServeHTTP(response, request)
 	if response.Code != http.StatusRequestEntityTooLarge {
 		t.Errorf("status is %d, want 413", response.Code)
 	}

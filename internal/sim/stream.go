@@ -23,8 +23,10 @@ func (x *exchange) answer(j *job) {
 	q, s := x.q, x.s
 	defer s.withdraw(q)
 	defer context.AfterFunc(x.r.Context(), func() { s.withdraw(q) })()
-	x.enc.chat, x.enc.prompt, x.enc.cached, x.enc.word = j.chat, j.prompt, j.cached, j.word
-	x.enc.zeroUsage = j.plan.usage == usageZero
+	x.enc = encoder{
+		chat: j.chat, continuous: j.continuous, eol: j.plan.eol, head: x.enc.head,
+		prompt: j.prompt, cached: j.cached, zeroUsage: j.plan.usage == usageZero, word: j.word,
+	}
 	if j.stream && j.plan.body != bodyJSON {
 		x.stream()
 	} else {
@@ -117,7 +119,6 @@ func (x *exchange) send(events []byte, tokens int) bool {
 func (x *exchange) stream() {
 	p := &x.job.plan
 	x.record.Status, x.record.Outcome = http.StatusOK, OutcomeCompleted
-	x.enc.eol, x.enc.continuous = p.eol, x.job.continuous
 	x.enc.begin(string(x.id), x.received.Unix(), x.s.shapes.model)
 	header := x.w.Header()
 	header["Content-Type"] = []string{"text/event-stream; charset=utf-8"}

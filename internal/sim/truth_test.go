@@ -277,28 +277,6 @@ func TestWait(t *testing.T) {
 	}
 }
 
-func TestKernelTimes(t *testing.T) {
-	now := time.Now()
-	for _, c := range []struct {
-		name    string
-		arrived time.Time
-		want    time.Time
-	}{
-		{"late by a millisecond", now.Add(-ms), now.Add(-ms)},
-		{"from the future", now.Add(ms), now},
-		{"not known", time.Unix(0, 0), now},
-	} {
-		conn := &conn{}
-		conn.arrived.Store(c.arrived.UnixNano())
-		if got := conn.receivedAt(now); !got.Equal(c.want) {
-			t.Errorf("%s: received at %v, want %v", c.name, got.Sub(now), c.want.Sub(now))
-		}
-	}
-	if got := (*conn)(nil).receivedAt(now); !got.Equal(now) {
-		t.Errorf("without a connection of ours: %v, want now", got)
-	}
-}
-
 func FuzzRecordJSON(f *testing.F) {
 	f.Add([]byte(`{"id":"a","received_ns":5,"writes":[[1,2,3]]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
