@@ -1,0 +1,153 @@
+{{/* The pod template of the Deployment and of the Job. */}}
+{{- define "inferprobe.pod" -}}
+{{- $job := eq .Values.mode "job" -}}
+metadata:
+  annotations:
+    kubectl.kubernetes.io/default-container: inferprobe
+    {{- if .Values.endpoints }}
+    checksum/config: {{ include "inferprobe.config" . | sha256sum }}
+    {{- end }}
+    {{- with include "inferprobe.secrets" . }}
+    checksum/secret: {{ . | sha256sum }}
+    {{- end }}
+    {{- with .Values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  labels:
+    {{- include "inferprobe.labels" . | nindent 4 }}
+    {{- with .Values.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  serviceAccountName: {{ include "inferprobe.serviceAccountName" . }}
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
+  {{- if $job }}
+  restartPolicy: Never
+  {{- end }}
+  {{- with .Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  securityContext:
+    {{- toYaml .Values.podSecurityContext | nindent 4 }}
+  containers:
+    - name: inferprobe
+      image: {{ include "inferprobe.image" . }}
+      imagePullPolicy: {{ .Values.image.pullPolicy }}
+      args:
+        - {{ $job | ternary "run" "serve" }}
+        {{- if .Values.endpoints }}
+        - --config.file=/etc/inferprobe/config/inferprobe.yaml
+        {{- end }}
+        {{- with .Values.extraArgs }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      env:
+        {{- include "inferprobe.env" . | trim | nindent 8 }}
+      {{- if not $job }}
+      ports:
+        - name: http
+          containerPort: 9923
+      livenessProbe:
+        httpGet:
+          path: /-/healthy
+          port: http
+        periodSeconds: 10
+        timeoutSeconds: 5
+        failureThreshold: 6
+      readinessProbe:
+        httpGet:
+          path: /-/ready
+          port: http
+        periodSeconds: 5
+        timeoutSeconds: 5
+      {{- end }}
+      resources:
+        {{- toYaml .Values.resources | nindent 8 }}
+      securityContext:
+        {{- toYaml .Values.securityContext | nindent 8 }}
+      volumeMounts:
+        - name: state
+          mountPath: /var/lib/inferprobe
+        {{- if .Values.endpoints }}
+        - name: config
+          mountPath: /etc/inferprobe/config
+          readOnly: true
+        {{- end }}
+        {{- if .Values.apiKeySecrets }}
+        - name: keys
+          mountPath: /etc/inferprobe/keys
+          readOnly: true
+        {{- end }}
+        {{- with .Values.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+  volumes:
+    {{- include "inferprobe.volumes" . | nindent 4 }}
+  {{- with .Values.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+
+{{- define "inferprobe.env" -}}
+{{- $secrets := include "inferprobe.secrets" . | fromYaml }}
+{{- range $name, $value := .Values.env_vars }}
+{{- if not (has (toJson $value) (list "null" "\"\"")) }}
+{{ include "inferprobe.variable" (dict "name" $name "value" $value "secrets" $secrets "fullname" (include "inferprobe.fullname" $)) }}
+{{- end }}
+{{- end }}
+{{- if not .Values.env_vars.HF_HOME }}
+- name: HF_HOME
+  value: /var/lib/inferprobe/huggingface
+{{- end }}
+{{- with include "inferprobe.gomemlimit" . }}
+- name: GOMEMLIMIT
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "inferprobe.volumes" -}}
+- name: state
+  {{- if .Values.persistence.enabled }}
+  persistentVolumeClaim:
+    claimName: {{ .Values.persistence.existingClaim | default (include "inferprobe.fullname" .) }}
+  {{- else }}
+  emptyDir:
+    sizeLimit: {{ .Values.persistence.size }}
+  {{- end }}
+{{- if .Values.endpoints }}
+- name: config
+  configMap:
+    name: {{ include "inferprobe.fullname" . }}
+{{- end }}
+{{- with .Values.apiKeySecrets }}
+- name: keys
+  projected:
+    defaultMode: 0440
+    sources:
+      {{- range . }}
+      - secret:
+          name: {{ . }}
+      {{- end }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
