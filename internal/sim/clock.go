@@ -9,8 +9,8 @@ type alarm interface {
 	close()
 }
 
-// timerAlarm is an alarm on Go's timer. That wakes up to 1 ms late on an idle machine, for the runtime waits in whole
-// milliseconds (0.58 ms in the median for a sleep of 0.5 ms).
+// timerAlarm is an alarm on Go's timer. It may ring up to a millisecond late on an idle machine, for there the runtime
+// waits in whole milliseconds.
 type timerAlarm struct {
 	timer  *time.Timer
 	closed chan struct{}
