@@ -39,7 +39,7 @@ type Client struct {
 	request *http.Request   // what all requests have in common; copied, never changed
 	pooled  *http.Transport // keeps connections
 	fresh   *http.Transport // opens one for each request
-	readers sync.Pool       // of *sse.Reader
+	scratch sync.Pool       // of *scratch
 	name    string          // what the ids of this client's requests begin with
 	sends   atomic.Uint64   // numbers the ids
 }
@@ -56,7 +56,7 @@ func New(opts Options) (*Client, error) {
 		name: fmt.Sprintf("inferprobe-%016x-", rand.Uint64()),
 	}
 	c.fresh.MaxIdleConnsPerHost = -1
-	c.request = newRequest(http.MethodPost, base.JoinPath(opts.API.path()), &opts)
+	c.request = newRequest(http.MethodPost, under(base, opts.API.path()), &opts)
 	c.request.Header["Accept"] = []string{"text/event-stream"}
 	c.request.Header["Content-Type"] = []string{"application/json"}
 	return c, nil
@@ -213,10 +213,15 @@ func (a *attempt) stale() bool {
 	return a.reused && a.ctx.Err() == nil && a.res.Retries == 0 && a.exchange.LastRead().At.IsZero()
 }
 
-// reader takes an event reader out of the pool.
-func (c *Client) reader() *sse.Reader {
-	if r, ok := c.readers.Get().(*sse.Reader); ok {
-		return r
+// scratch is what reading an answer needs and the next answer can use again.
+type scratch struct {
+	reader  sse.Reader
+	decoder decoder
+}
+
+func (c *Client) takeScratch() *scratch {
+	if s, ok := c.scratch.Get().(*scratch); ok {
+		return s
 	}
-	return new(sse.Reader)
+	return new(scratch)
 }

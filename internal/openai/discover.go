@@ -103,7 +103,7 @@ func candidates(base *url.URL) []string {
 	if versionPath.MatchString(base.Path) {
 		return []string{base.String()}
 	}
-	return []string{base.JoinPath("/v1").String(), base.String()}
+	return []string{under(base, "/v1").String(), base.String()}
 }
 
 // hosted is the dialect that a host's name gives away.
@@ -181,7 +181,7 @@ func (c *Client) models(ctx context.Context) ([]listedModel, error) {
 	if err != nil {
 		return nil, err
 	}
-	where, status := c.base.JoinPath("/models").String(), response.StatusCode
+	where, status := under(c.base, "/models").String(), response.StatusCode
 	switch {
 	case status >= 300 && status < 400:
 		return nil, c.errorf(probe.ReasonNotAStream, "%s answers %d, a redirect to %q, which is not followed", where, status,
@@ -226,7 +226,7 @@ func (c *Client) parseModels(where string, header http.Header, body []byte) ([]l
 // dialect finds out what kind of server it is, by the owner that it gives its models and else by the documents that only
 // one kind has, and its version.
 func (c *Client) dialect(ctx context.Context, listed []listedModel) (Dialect, string) {
-	root := &Client{opts: c.opts, pooled: c.pooled, base: c.base.JoinPath()}
+	root := &Client{opts: c.opts, pooled: c.pooled, base: under(c.base, "")}
 	root.base.Path = versionPath.ReplaceAllString(root.base.Path, "")
 	if d := hosted(c.base); d != DialectGeneric {
 		return d, ""

@@ -42,7 +42,11 @@ type choice struct {
 // decode reads the JSON of one event into d.event and reports whether it is valid, by the rules of encoding/json. It
 // takes the fields from the bytes as it goes and allocates nothing for what servers normally send.
 func (d *decoder) decode(data []byte) bool {
-	*d = decoder{data: data}
+	if d.shape.match(data, &d.event) {
+		return true
+	}
+	d.event, d.state, d.shape.loaded = event{}, state{}, false
+	d.data, d.i, d.depth = data, 0, 0
 	d.space()
 	if !d.is('{') { // llama.cpp sends `null`; it carries nothing
 		return d.skip() && d.atEnd()
@@ -52,6 +56,9 @@ func (d *decoder) decode(data []byte) bool {
 	}
 	e := &d.event
 	e.err = e.err || d.errorObject || !e.hasChoices && (d.message || d.detail)
+	if e.visible() && d.slots <= maxSlots && d.usages <= 1 && d.details <= 1 {
+		d.shape.learn(data, e, d.slot[:d.slots])
+	}
 	return true
 }
 
@@ -61,15 +68,30 @@ const maxDepth = 10000
 // decoder decodes one event after another.
 type decoder struct {
 	event event // what the last one said
+	shape shape
 
 	data  []byte
 	i     int
 	depth int
+	state
+	slot [maxSlots]slot
+}
 
+// state is what a decoder knows within one event.
+type state struct {
 	choice          choice // the one being read
-	usage           *usage
-	errorObject     bool // "object" is "error"
-	message, detail bool // there is one: without choices that is an error, too
+	errorObject     bool   // "object" is "error"
+	message, detail bool   // there is one: without choices that is an error, too
+	slots           int    // places where the next event may differ
+	usages, details int    // how often usage and its completion_tokens_details were given
+}
+
+// mark notes that the next event may differ in data[start:end].
+func (d *decoder) mark(start, end int, kind slotKind) {
+	if d.slots < maxSlots {
+		d.slot[d.slots] = slot{start, end, kind}
+	}
+	d.slots++
 }
 
 func topMember(d *decoder, key []byte) bool {
@@ -82,7 +104,8 @@ func topMember(d *decoder, key []byte) bool {
 			return d.array(choiceElement)
 		}
 	case "usage":
-		e.usage, e.hasUsage, d.usage = usage{}, d.is('{'), &e.usage
+		e.usage, e.hasUsage = usage{}, d.is('{')
+		d.usages++
 		if e.hasUsage {
 			return d.object(usageMember)
 		}
@@ -139,7 +162,7 @@ func choiceMember(d *decoder, key []byte) (ok bool) {
 			return d.object(deltaMember)
 		}
 	case "text":
-		c.text, ok = d.filled()
+		c.text, ok = d.output()
 		return ok
 	case "token_ids":
 		c.tokenIDs = 0
@@ -159,11 +182,11 @@ func deltaMember(d *decoder, key []byte) (ok bool) {
 	c := &d.choice
 	switch string(key) {
 	case "content":
-		c.content, ok = d.filled()
+		c.content, ok = d.output()
 	case "reasoning":
-		c.reasoning, ok = d.filled()
+		c.reasoning, ok = d.output()
 	case "reasoning_content":
-		c.reasoningContent, ok = d.filled()
+		c.reasoningContent, ok = d.output()
 	case "tool_calls":
 		c.tools, ok = d.filled()
 	default:
@@ -178,13 +201,16 @@ func tokenElement(d *decoder) bool {
 }
 
 func usageMember(d *decoder, key []byte) (ok bool) {
-	u := d.usage
+	u := &d.event.usage
 	switch string(key) {
 	case "prompt_tokens":
 		u.prompt, ok = d.count()
 		return ok
 	case "completion_tokens":
-		u.completion, ok = d.count()
+		u.completion, ok = d.running(slotCompletion)
+		return ok
+	case "total_tokens":
+		_, ok = d.running(slotNumber)
 		return ok
 	case "reasoning_tokens": // SGLang
 		u.reasoningFlat, ok = d.count()
@@ -196,6 +222,7 @@ func usageMember(d *decoder, key []byte) (ok bool) {
 		}
 	case "completion_tokens_details":
 		u.reasoning = 0
+		d.details++
 		if d.is('{') {
 			return d.object(completionDetailsMember)
 		}
@@ -207,7 +234,7 @@ func promptDetailsMember(d *decoder, key []byte) (ok bool) {
 	if string(key) != "cached_tokens" {
 		return d.skip()
 	}
-	d.usage.cached, ok = d.count()
+	d.event.usage.cached, ok = d.count()
 	return ok
 }
 
@@ -215,7 +242,7 @@ func completionDetailsMember(d *decoder, key []byte) (ok bool) {
 	if string(key) != "reasoning_tokens" {
 		return d.skip()
 	}
-	d.usage.reasoning, ok = d.count()
+	d.event.usage.reasoning, ok = d.running(slotReasoning)
 	return ok
 }
 
@@ -373,6 +400,26 @@ func (d *decoder) filled() (full, ok bool) {
 	return filled(value), ok
 }
 
+// output is filled for text that the model generates.
+func (d *decoder) output() (full, ok bool) {
+	start := d.i
+	full, ok = d.filled()
+	if full && d.data[start] == '"' {
+		d.mark(start+1, d.i-1, slotText)
+	}
+	return full, ok
+}
+
+// running is count for a number that rises from event to event.
+func (d *decoder) running(kind slotKind) (n int, ok bool) {
+	start := d.i
+	n, ok = d.count()
+	if _, length := leadingNumber(d.data[start:d.i]); length > 0 && length == d.i-start {
+		d.mark(start, d.i, kind)
+	}
+	return n, ok
+}
+
 // count reads any value and returns it as a number of tokens, 0 if it is none.
 func (d *decoder) count() (int, bool) {
 	value, ok := d.value()
@@ -440,15 +487,14 @@ func (d *decoder) quoted() (escaped, ok bool) {
 	}
 	for {
 		d.i += plainPrefix(d.data[d.i:])
-		switch {
-		case d.i == len(d.data):
-			return false, false
-		case d.data[d.i] == '"':
-			d.i++
+		if d.take('"') {
 			return escaped, true
-		case d.data[d.i] != '\\' || !d.escape(): // a control character, or no escape
+		}
+		n := escapeLength(d.data[d.i:])
+		if n == 0 { // the end, a control character, or no escape
 			return false, false
 		}
+		d.i += n
 		escaped = true
 	}
 }
@@ -474,26 +520,21 @@ func plainPrefix(b []byte) int {
 	return i
 }
 
-func (d *decoder) escape() bool {
-	d.i++
-	if d.i == len(d.data) {
-		return false
+// escapeLength returns the length of the escape at the start of b, 0 if there is none.
+func escapeLength(b []byte) int {
+	if len(b) < 2 || b[0] != '\\' {
+		return 0
 	}
-	c := d.data[d.i]
-	d.i++
-	switch c {
+	switch b[1] {
 	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-		return true
+		return 2
 	case 'u':
-		for range 4 {
-			if d.i == len(d.data) || !isHex(d.data[d.i]) {
-				return false
-			}
-			d.i++
+		const length = len(`\u0000`)
+		if len(b) >= length && isHex(b[2]) && isHex(b[3]) && isHex(b[4]) && isHex(b[5]) {
+			return length
 		}
-		return true
 	}
-	return false
+	return 0
 }
 
 func isHex(c byte) bool {

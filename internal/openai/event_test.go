@@ -3,6 +3,7 @@ package openai
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -179,25 +180,93 @@ func something(value any) bool {
 	return false
 }
 
-// FuzzDecode compares with encoding/json: the same verdict on validity, the same values.
+// FuzzDecode compares with encoding/json: the same verdict on validity, the same values, whatever was decoded before.
 func FuzzDecode(f *testing.F) {
-	for _, test := range events {
-		f.Add([]byte(test.data))
+	for i, test := range events {
+		f.Add([]byte(test.data), []byte(events[(i+1)%len(events)].data))
+		f.Add([]byte(test.data), []byte(test.data))
 	}
 	for _, data := range broken[:len(broken)-1] {
-		f.Add([]byte(data))
+		f.Add([]byte(vllmEvent), []byte(data))
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
+	for _, pair := range shapes {
+		f.Add([]byte(pair.first), []byte(pair.second))
+	}
+	f.Fuzz(func(t *testing.T, first, data []byte) {
 		var d decoder
+		d.decode(first)
+		d.decode(data)
 		valid := d.decode(data)
 		want, ok := referenceDecode(data)
 		if valid != ok {
-			t.Fatalf("%q: valid %v, encoding/json says %v", data, valid, ok)
+			t.Fatalf("%q after %q: valid %v, encoding/json says %v", data, first, valid, ok)
 		}
 		if diff := cmp.Diff(want, d.event, cmp.AllowUnexported(event{}, usage{})); valid && diff != "" {
-			t.Errorf("%q (-want +got):\n%s", data, diff)
+			t.Errorf("%q after %q (-want +got):\n%s", data, first, diff)
 		}
 	})
+}
+
+var shapes = []struct {
+	name, first, second string
+	same                bool // the second has the shape of the first
+}{
+	{"another word", `{"choices":[{"delta":{"content":"a"}}]}`, `{"choices":[{"delta":{"content":"\"word\u00e4"}}]}`, true},
+	{"no word", `{"choices":[{"delta":{"content":"a"}}]}`, `{"choices":[{"delta":{"content":""}}]}`, false},
+	{"word without an end", `{"choices":[{"delta":{"content":"a"}}]}`, `{"choices":[{"delta":{"content":"a`, false},
+	{"bad escape", `{"choices":[{"delta":{"content":"a"}}]}`, `{"choices":[{"delta":{"content":"\x"}}]}`, false},
+	{"control character", `{"choices":[{"delta":{"content":"a"}}]}`, "{\"choices\":[{\"delta\":{\"content\":\"\t\"}}]}", false},
+	{"more behind", `{"choices":[{"text":"a"}]}`, `{"choices":[{"text":"a"}]} `, false},
+	{"another key", `{"choices":[{"text":"a"}]}`, `{"choices":[{"tex":"a"}]}`, false},
+	{"total", `{"choices":[{"text":"a"}],"usage":{"completion_tokens":9,"total_tokens":9}}`,
+		`{"choices":[{"text":"b"}],"usage":{"completion_tokens":10,"total_tokens":100}}`, true},
+	{"leading zero", `{"choices":[{"text":"a"}],"usage":{"completion_tokens":9}}`,
+		`{"choices":[{"text":"a"}],"usage":{"completion_tokens":09}}`, false},
+	{"no number", `{"choices":[{"text":"a"}],"usage":{"completion_tokens":9}}`,
+		`{"choices":[{"text":"a"}],"usage":{"completion_tokens":}}`, false},
+	{"fraction", `{"choices":[{"text":"a"}],"usage":{"completion_tokens":9}}`,
+		`{"choices":[{"text":"a"}],"usage":{"completion_tokens":9.5}}`, false},
+	{"reasoning tokens", `{"choices":[{"delta":{"reasoning":"a"}}],"usage":{"completion_tokens_details":{"reasoning_tokens":1}}}`,
+		`{"choices":[{"delta":{"reasoning":"b"}}],"usage":{"completion_tokens_details":{"reasoning_tokens":2}}}`, true},
+	{"two usages", `{"usage":{"completion_tokens":0},"usage":{},"choices":[{"text":"a"}]}`,
+		`{"usage":{"completion_tokens":5},"usage":{},"choices":[{"text":"a"}]}`, false},
+	{"two details", `{"usage":{"completion_tokens_details":{"reasoning_tokens":0},"completion_tokens_details":{}},"choices":[{"text":"a"}]}`,
+		`{"usage":{"completion_tokens_details":{"reasoning_tokens":5},"completion_tokens_details":{}},"choices":[{"text":"a"}]}`, false},
+	{"too many places", `{"choices":[` + strings.Repeat(`{"text":"a"},`, maxSlots) + `{"text":"a"}]}`,
+		`{"choices":[` + strings.Repeat(`{"text":"a"},`, maxSlots) + `{"text":"b"}]}`, false},
+}
+
+func TestShapes(t *testing.T) {
+	for _, test := range shapes {
+		t.Run(test.name, func(t *testing.T) {
+			var d decoder
+			if !d.decode([]byte(test.first)) {
+				t.Fatal("the first is not valid")
+			}
+			before := d.shape
+			if same := d.shape.match([]byte(test.second), &d.event); same != test.same {
+				t.Errorf("same shape: %v, want %v", same, test.same)
+			}
+			d.shape = before
+			valid := d.decode([]byte(test.second))
+			want, ok := referenceDecode([]byte(test.second))
+			if diff := cmp.Diff(want, d.event, cmp.AllowUnexported(event{}, usage{})); valid != ok || valid && diff != "" {
+				t.Errorf("valid %v, want %v (-want +got):\n%s", valid, ok, diff)
+			}
+		})
+	}
+}
+
+func TestShapesThatNeverRepeatAreGivenUp(t *testing.T) {
+	var d decoder
+	for i := range maxMisses + 1 {
+		if !d.decode(fmt.Appendf(nil, `{"id":%d,"choices":[{"text":"a"}]}`, i)) {
+			t.Fatal("not valid")
+		}
+	}
+	if len(d.shape.data) != 0 {
+		t.Error("the last shape is still kept")
+	}
 }
 
 const vllmEvent = `{"id":"chatcmpl-9843490c2ed12124","object":"chat.completion.chunk","created":1795507541,"model":"tiny",` +
@@ -207,19 +276,32 @@ const vllmEvent = `{"id":"chatcmpl-9843490c2ed12124","object":"chat.completion.c
 func TestDecodeAllocatesNothing(t *testing.T) {
 	data := []byte(vllmEvent)
 	var d decoder
-	if allocs := testing.AllocsPerRun(100, func() { d.decode(data) }); allocs != 0 {
-		t.Errorf("%v allocations, want none", allocs)
+	for name, change := range map[string]func(){"shape": func() {}, "full": func() { d.shape.data = d.shape.data[:0] }} {
+		if allocs := testing.AllocsPerRun(100, func() { change(); d.decode(data) }); allocs != 0 {
+			t.Errorf("%s: %v allocations, want none", name, allocs)
+		}
 	}
 }
 
 func BenchmarkDecode(b *testing.B) {
 	data := []byte(vllmEvent)
-	b.SetBytes(int64(len(data)))
-	b.ReportAllocs()
-	var d decoder
-	for b.Loop() {
-		d.decode(data)
-	}
+	b.Run("shape", func(b *testing.B) {
+		b.SetBytes(int64(len(data)))
+		b.ReportAllocs()
+		var d decoder
+		for b.Loop() {
+			d.decode(data)
+		}
+	})
+	b.Run("full", func(b *testing.B) {
+		b.SetBytes(int64(len(data)))
+		b.ReportAllocs()
+		var d decoder
+		for b.Loop() {
+			d.shape.data = nil
+			d.decode(data)
+		}
+	})
 }
 
 func BenchmarkEncodingJSON(b *testing.B) {

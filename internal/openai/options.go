@@ -103,3 +103,10 @@ func parseBase(raw string) (*url.URL, error) {
 	u.RawPath = ""
 	return u, nil
 }
+
+// under returns base with path added. (URL.JoinPath makes a relative URL of a base without a path.)
+func under(base *url.URL, path string) *url.URL {
+	u := *base
+	u.Path += path
+	return &u
+}

@@ -23,7 +23,7 @@ const (
 type stream struct {
 	res     *probe.Result
 	sent    time.Time
-	decoder decoder // of the event being read
+	decoder *decoder
 
 	at      time.Time // of the last arrival
 	known   bool      // the server counted every token of the last arrival
@@ -44,11 +44,12 @@ type stream struct {
 
 // read reads the events of a body up to its end.
 func (a *attempt) read(body io.Reader) *stream {
-	s := &stream{res: a.res, sent: a.res.Sent}
-	reader := a.client.reader()
-	defer a.client.readers.Put(reader)
-	reader.Reset(telling{body, a, s}, a.stamp)
-	defer reader.Reset(nil, nil)
+	scratch := a.client.takeScratch()
+	defer a.client.scratch.Put(scratch)
+	s := &stream{res: a.res, sent: a.res.Sent, decoder: &scratch.decoder}
+	reader := &scratch.reader
+	reader.Reset(telling{body, a.req, s}, a.stamp)
+	defer reader.Reset(nil, nil) // holds on to nothing of ours
 	reader.SetReadSize(firstRead)
 	for {
 		e, err := reader.Next()
@@ -58,10 +59,10 @@ func (a *attempt) read(body io.Reader) *stream {
 		case err != nil:
 			s.cut = err
 			s.malformed = errors.Is(err, sse.ErrTooLong)
-		case string(bytes.TrimSpace(e.Data)) == "[DONE]":
+		case isDone(e.Data):
 			s.ended = true
 			a.drain(reader)
-		case s.take(a, reader, &e):
+		case s.take(a, reader, e):
 			continue
 		case s.errorSent:
 			a.drain(reader)
@@ -71,15 +72,20 @@ func (a *attempt) read(body io.Reader) *stream {
 	}
 }
 
+func isDone(data []byte) bool {
+	const done = "[DONE]"
+	return len(data) >= len(done) && data[0] != '{' && string(bytes.TrimSpace(data)) == done
+}
+
 // telling is a body before whose next read, which may wait, the live count of events is brought up to date.
 type telling struct {
 	body io.Reader
-	a    *attempt
+	req  *probe.Request
 	s    *stream
 }
 
 func (t telling) Read(p []byte) (int, error) {
-	t.s.tell(t.a.req)
+	t.s.tell(t.req)
 	return t.body.Read(p)
 }
 
@@ -119,21 +125,18 @@ func (s *stream) take(a *attempt, reader *sse.Reader, e *sse.Event) bool {
 		s.malformed, s.problem = true, "an event is not JSON: "+string(e.Data[:min(len(e.Data), maxDetail)])
 		return false
 	}
-	at := e.At
-	if at.Before(s.sent) {
-		at = s.sent
-	}
 	tokens, known := s.count(ev)
 	if ev.visible() || tokens > 0 {
 		if s.events == 0 {
 			reader.SetReadSize(0)
 			a.exchange.LimitReads(0)
 		}
-		s.arrive(at, e.Lag, tokens, known)
-		a.watch.tokenAt(at)
+		if s.arrive(e, tokens, known) {
+			a.watch.tokenAt(e.At)
+		}
 	}
 	if ev.finish != "" {
-		s.finish(at)
+		s.finish(s.since(e.At))
 		a.watch.end(min(tailWait, a.watch.idle))
 	}
 	s.account(ev)
@@ -161,43 +164,51 @@ func (s *stream) counting(ev *event) bool {
 	return s.res.FinishReason == "" && (ev.finish == "" || s.tokens > 0)
 }
 
-// arrive records an event that carries output. Events of the same time arrived together.
-func (s *stream) arrive(at time.Time, lag time.Duration, tokens int, known bool) {
-	res := s.res
-	since := max(1, at.Sub(s.sent))
-	if s.events == 0 {
-		res.FirstToken = since
-	}
-	if res.FirstAnswer == 0 && s.decoder.event.answer {
-		res.FirstAnswer = since
-	}
-	res.LastToken, res.End = since, since
-	s.thought = s.thought || s.decoder.event.reasoning
-	s.events++
-	s.unsaid++
-	if s.events == 1 || !at.Equal(s.at) {
-		s.at, s.known = at, true
+// arrive records an event that carries output and reports whether that is a new arrival: events of the same time arrived
+// together.
+func (s *stream) arrive(e *sse.Event, tokens int, known bool) (fresh bool) {
+	res, ev := s.res, &s.decoder.event
+	if fresh = s.events == 0 || e.At != s.at; fresh {
+		since := s.since(e.At)
+		if s.events == 0 {
+			res.FirstToken = since
+		}
+		res.LastToken, res.End = since, since
+		s.at, s.known = e.At, true
 		res.Arrivals = append(res.Arrivals, probe.Arrival{At: since})
 	}
+	if res.FirstAnswer == 0 && ev.answer {
+		res.FirstAnswer = res.LastToken
+	}
+	s.thought = s.thought || ev.reasoning
+	s.events++
+	s.unsaid++
 	last := &res.Arrivals[len(res.Arrivals)-1]
 	last.Events++
-	last.Lag = max(last.Lag, lag)
+	last.Lag = max(last.Lag, e.Lag)
 	last.Tokens += tokens
 	if s.known = s.known && known; !s.known {
 		last.Tokens = 0
 	}
+	return fresh
 }
 
-// finish records a finish reason. A bad one is not forgotten for a good one after it.
-func (s *stream) finish(at time.Time) {
-	s.res.End = max(1, at.Sub(s.sent))
-	if s.res.FinishReason == "" || whole(s.res.FinishReason) {
-		s.res.FinishReason = clean(s.decoder.event.finish, maxFinish)
+// since returns the time of a read as an offset from the send.
+func (s *stream) since(at time.Time) time.Duration { return max(1, at.Sub(s.sent)) }
+
+// finish records a finish reason. The first counts, unless a later one is worse.
+func (s *stream) finish(since time.Duration) {
+	s.res.End = since
+	if finish := s.decoder.event.finish; s.res.FinishReason == "" || whole(s.res.FinishReason) && !whole(finish) {
+		s.res.FinishReason = clean(finish, maxFinish)
 	}
 }
 
 // account keeps the last non-zero value of every count. Some servers send zeros until the end.
 func (s *stream) account(ev *event) {
+	if !ev.hasUsage && ev.timings == (usage{}) {
+		return
+	}
 	keep := func(old *int, new int) {
 		if new > 0 {
 			*old = new

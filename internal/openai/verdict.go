@@ -202,7 +202,7 @@ func (a *attempt) failed(err error) {
 		where = "the connection ended before the response: "
 		if !a.exchange.LastRead().At.IsZero() {
 			where = "the connection ended within the response's head: "
-			if !isCut(err) {
+			if !a.exchange.Ended() {
 				reason, where = probe.ReasonMalformed, "no HTTP response: "
 			}
 		}
@@ -222,12 +222,6 @@ func networkReason(err error, connected, handshake bool) probe.Reason {
 		return probe.ReasonTLS
 	}
 	return probe.ReasonConnect
-}
-
-// isCut reports whether err is the end of a connection, rather than something wrong in what came over it.
-func isCut(err error) bool {
-	var network net.Error
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network)
 }
 
 func (a *attempt) fail(reason probe.Reason, format string, args ...any) {

@@ -31,7 +31,7 @@ func (c *Client) Warm(ctx context.Context, n int) (opened, failed int) {
 	connected.Add(n)
 	for range n {
 		done.Go(func() {
-			response, err := c.pooled.RoundTrip(newRequest(http.MethodGet, c.base.JoinPath("/models"), &c.opts).WithContext(ctx))
+			response, err := c.pooled.RoundTrip(newRequest(http.MethodGet, under(c.base, "/models"), &c.opts).WithContext(ctx))
 			connected.Done()
 			if err != nil {
 				return
@@ -58,7 +58,7 @@ func (c *Client) get(ctx context.Context, path string) (*http.Response, []byte, 
 		GotConn:           func(httptrace.GotConnInfo) { connected.Store(true) },
 		TLSHandshakeStart: func() { handshake.Store(true) },
 	})
-	where := c.base.JoinPath(path)
+	where := under(c.base, path)
 	response, err := c.pooled.RoundTrip(newRequest(http.MethodGet, where, &c.opts).WithContext(ctx))
 	if err == nil {
 		defer response.Body.Close()

@@ -155,13 +155,19 @@ func (r *recording) play(t testing.TB) *probe.Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancelCause(t.Context())
+	res := new(probe.Result)
+	r.playWith(client, &probe.Request{OutputTokens: r.outputTokens}, res)
+	return res
+}
+
+func (r *recording) playWith(client *Client, req *probe.Request, res *probe.Result) {
+	ctx, cancel := context.WithCancelCause(context.Background())
 	copied := *r
 	copied.reads = slices.Clone(r.reads)
 	p := &player{recording: &copied, base: time.Now(), cancel: cancel}
-	req := &probe.Request{OutputTokens: r.outputTokens}
+	res.Request, res.Sent = req, p.base
 	a := &attempt{
-		client: client, req: req, res: &probe.Result{Request: req, Sent: p.base}, ctx: ctx,
+		client: client, req: req, res: res, ctx: ctx,
 		exchange: wiretime.NewExchange(0), stamp: func() (time.Time, time.Duration) { return p.now, 0 },
 	}
 	a.watch.begin(&client.opts, a.exchange, cancel)
@@ -169,11 +175,10 @@ func (r *recording) play(t testing.TB) *probe.Result {
 	response, err := http.ReadResponse(bufio.NewReaderSize(p, bufferSize), client.request)
 	if err != nil {
 		a.failed(err)
-		return a.res
+		return
 	}
-	a.res.Status = response.StatusCode
+	res.Status = response.StatusCode
 	a.answer(response)
-	return a.res
 }
 
 // verdict is what does not depend on times.

@@ -21,6 +21,7 @@ const (
 	minRead       = 512       // below this much room the buffer is compacted or grows
 	maxEmptyReads = 100       // as bufio's
 	byteOrderMark = "\xef\xbb\xbf"
+	dataField     = "data: "
 )
 
 // Event is one event that carries data.
@@ -49,6 +50,7 @@ type Reader struct {
 	buf     []byte
 	r, w    int  // what is read and not yet parsed: buf[r:w]
 	scanned int  // no line ends in buf[r:scanned]
+	cr      int  // where the next CR is, w if there is none; at or past scanned
 	skipLF  bool // the last line ended in CR: an LF that follows belongs to it
 	started bool // past any byte order mark
 
@@ -59,6 +61,7 @@ type Reader struct {
 	name       []byte
 
 	comments int
+	next     Event // what Next returns
 }
 
 // NewReader returns a Reader of src. stamp is called after each read that returned data and tells its time, and by how
@@ -90,16 +93,16 @@ func (r *Reader) SetReadSize(n int) { r.readSize = n }
 // Comments returns how many comment lines were read.
 func (r *Reader) Comments() int { return r.comments }
 
-// Next returns the next event that carries data. Its Name and Data are valid until the next call. At the end of the
-// stream the error is io.EOF; any other error of the stream discards an event that it cuts.
-func (r *Reader) Next() (Event, error) {
+// Next returns the next event that carries data. It is valid until the next call. At the end of the stream the error is
+// io.EOF; any other error of the stream discards an event that it cuts.
+func (r *Reader) Next() (*Event, error) {
 	r.lines, r.joined, r.name = 0, r.joined[:0], r.name[:0]
 	for {
 		start, end, ok := r.line()
 		switch {
 		case !ok && r.err == nil:
 			if err := r.fill(); err != nil {
-				return Event{}, err
+				return nil, err
 			}
 		case !ok:
 			return r.last()
@@ -114,16 +117,16 @@ func (r *Reader) Next() (Event, error) {
 }
 
 // last returns the event that the end of the stream left without its blank line, or the stream's error.
-func (r *Reader) last() (Event, error) {
+func (r *Reader) last() (*Event, error) {
 	if r.err != io.EOF {
-		return Event{}, r.err
+		return nil, r.err
 	}
 	if r.r < r.w {
 		r.parse(r.r, r.w)
 		r.r, r.scanned = r.w, r.w
 	}
 	if r.lines == 0 {
-		return Event{}, io.EOF
+		return nil, io.EOF
 	}
 	event := r.event()
 	event.Unterminated = true
@@ -131,12 +134,12 @@ func (r *Reader) last() (Event, error) {
 	return event, nil
 }
 
-func (r *Reader) event() Event {
-	event := Event{Name: r.name, Data: r.joined, At: r.at, Lag: r.lag}
+func (r *Reader) event() *Event {
+	r.next = Event{Name: r.name, Data: r.joined, At: r.at, Lag: r.lag}
 	if r.lines == 1 {
-		event.Data = r.buf[r.data : r.data+r.size]
+		r.next.Data = r.buf[r.data : r.data+r.size]
 	}
-	return event
+	return &r.next
 }
 
 // line takes one line out of what is read: buf[start:end], without the line's end. It is false if none is complete.
@@ -151,21 +154,26 @@ func (r *Reader) line() (start, end int, ok bool) {
 		return 0, 0, false
 	}
 	r.scanned = max(r.scanned, r.r)
-	unseen := r.buf[r.scanned:r.w]
-	length := bytes.IndexByte(unseen, '\n')
-	if length >= 0 {
-		unseen = unseen[:length]
-	}
-	if cr := bytes.IndexByte(unseen, '\r'); cr >= 0 {
-		length, r.skipLF = cr, true
-	}
-	if length < 0 {
+	end = r.cr // CR is rare: it is looked for once in all that is read, not line by line
+	if lf := bytes.IndexByte(r.buf[r.scanned:r.cr], '\n'); lf >= 0 {
+		end = r.scanned + lf
+	} else if end == r.w {
 		r.scanned = r.w
 		return 0, 0, false
+	} else {
+		r.skipLF = true
+		r.findCR(end + 1)
 	}
-	start, end = r.r, r.scanned+length
-	r.r = end + 1
+	start, r.r = r.r, end+1
 	return start, end, true
+}
+
+// findCR looks for the next CR from start on.
+func (r *Reader) findCR(start int) {
+	r.cr = r.w
+	if i := bytes.IndexByte(r.buf[start:r.w], '\r'); i >= 0 {
+		r.cr = start + i
+	}
 }
 
 // skipMark skips a byte order mark at the start of the stream. It is false while there are too few bytes to tell.
@@ -184,6 +192,10 @@ func (r *Reader) skipMark() bool {
 // parse takes in the line buf[start:end], which is not blank.
 func (r *Reader) parse(start, end int) {
 	line := r.buf[start:end]
+	if len(line) > len(dataField) && string(line[:len(dataField)]) == dataField { // nearly every line
+		r.addData(start+len(dataField), end)
+		return
+	}
 	colon := bytes.IndexByte(line, ':')
 	field, value := line, end
 	if colon >= 0 {
@@ -232,7 +244,11 @@ func (r *Reader) fill() error {
 		n, err := r.src.Read(room)
 		r.err = err
 		if n > 0 {
+			seen := r.w
 			r.w += n
+			if r.cr == seen {
+				r.findCR(seen)
+			}
 			r.at, r.lag = r.stamp()
 		}
 		if n > 0 || err != nil {
@@ -265,5 +281,6 @@ func (r *Reader) move(dst []byte, keep int) {
 	r.r -= keep
 	r.w -= keep
 	r.scanned -= keep
+	r.cr -= keep
 	r.data -= keep
 }

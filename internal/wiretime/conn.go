@@ -30,20 +30,22 @@ type Exchange struct {
 	write atomic.Int64 // 0 = nothing written
 	read  atomic.Int64 // 0 = nothing read
 	lag   atomic.Int64 // noKernelTime, or the lag of the last read
+	last  atomic.Int64 // the kernel's time of the last read
+	ended atomic.Bool
 }
 
 const noKernelTime = -1
 
-// NewExchange returns an empty record. readLimit bounds the reads of the connection as LimitReads does.
+// NewExchange returns an empty record. readLimit bounds the reads of the connection, see LimitReads.
 func NewExchange(readLimit int) *Exchange {
 	x := &Exchange{base: time.Now()}
 	x.LimitReads(readLimit)
 	return x
 }
 
-// LimitReads bounds each following read to n bytes; 0 takes the bound away. The kernel gives one time to a read, that of
-// its last byte: where several segments wait, small reads tell the first from the next. With the kernel's times the
-// bound holds for a read that is waiting, too.
+// LimitReads bounds each following read, and one that is waiting, to n bytes; 0 takes the bound away. The kernel gives
+// one time to a read, that of its last byte: where several segments wait, small reads tell the first from the next.
+// Without the kernel's times there is no bound: it would give several times to what came at once.
 func (x *Exchange) LimitReads(n int) { x.limit.Store(int64(n)) }
 
 // WriteStart returns the clock just before the first write of the exchange, or the zero time if there was none.
@@ -60,6 +62,9 @@ func (x *Exchange) LastRead() Stamp {
 	return s
 }
 
+// Ended reports whether a read returned an error: the peer closed the connection, or it broke.
+func (x *Exchange) Ended() bool { return x.ended.Load() }
+
 func (x *Exchange) time(offset int64) time.Time {
 	if offset == 0 {
 		return time.Time{}
@@ -74,15 +79,26 @@ func (x *Exchange) wrote() {
 	}
 }
 
-// stamp records a read that returned at now. kernel is the wall time of its last byte in nanoseconds since 1970, 0 where
-// it is not known.
-func (x *Exchange) stamp(now time.Time, kernel int64) {
-	lag := lagOf(now, kernel)
+// taken is what a read tells beside its data.
+type taken struct {
+	kernel int64 // wall time of the last byte in nanoseconds since 1970, 0 where it is not known
+	// followed: the data waited right behind those of the read before, which had filled its buffer.
+	followed bool
+}
+
+// stamp records a read that returned at now. What came in one segment is seen to have come at once, however many reads
+// it took: the kernel says the same time of each, and without a time from it what follows a full buffer belongs to that.
+func (x *Exchange) stamp(now time.Time, t taken) {
+	lag := lagOf(now, t.kernel)
 	at := int64(now.Sub(x.base))
 	if lag != noKernelTime {
 		at -= lag
 	}
-	x.read.Store(max(1, at, x.read.Load()))
+	before := x.read.Load()
+	same := t.kernel == x.last.Swap(t.kernel) && (t.kernel != 0 || t.followed)
+	if before == 0 || !same {
+		x.read.Store(max(1, at, before))
+	}
 	x.lag.Store(lag)
 }
 
@@ -147,15 +163,18 @@ func (c *Conn) NetConn() net.Conn { return c.Conn }
 func (c *Conn) Read(p []byte) (int, error) {
 	var n int
 	var err error
-	var kernel int64
+	var t taken
 	if c.kernel != nil && len(p) > 0 {
-		n, kernel, err = c.kernel.read(p)
+		n, t, err = c.kernel.read(p)
 	} else {
-		n, err = c.Conn.Read(p[:c.limit(len(p))])
+		n, err = c.Conn.Read(p)
 	}
-	if n > 0 {
-		if x := c.exchange.Load(); x != nil {
-			x.stamp(time.Now(), kernel)
+	if x := c.exchange.Load(); x != nil {
+		if n > 0 {
+			x.stamp(time.Now(), t)
+		}
+		if err != nil {
+			x.ended.Store(true)
 		}
 	}
 	return n, err

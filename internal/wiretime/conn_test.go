@@ -89,6 +89,9 @@ func TestReadErrors(t *testing.T) {
 				if test.want != io.EOF && (!errors.As(err, &op) || op.Op != "read" || op.Net != "tcp") {
 					t.Errorf("error %#v is not a *net.OpError of a tcp read", err)
 				}
+				if !x.Ended() {
+					t.Error("the exchange does not know that the connection ended")
+				}
 				if !x.LastRead().At.IsZero() {
 					t.Error("a read without data left a stamp")
 				}
@@ -190,19 +193,77 @@ func TestLagOf(t *testing.T) {
 func TestStampNeverGoesBack(t *testing.T) {
 	x := NewExchange(0)
 	now := x.base.Add(10 * time.Millisecond)
-	x.stamp(now, 0) // the clock, because the kernel gave no time
-	x.stamp(now.Add(time.Millisecond), now.Add(-time.Millisecond).UnixNano())
+	x.stamp(now, taken{}) // the clock, because the kernel gave no time
+	x.stamp(now.Add(time.Millisecond), taken{kernel: now.Add(-time.Millisecond).UnixNano()})
 	if s := x.LastRead(); s.At.Sub(x.base) != 10*time.Millisecond || s.Lag != 2*time.Millisecond || !s.Kernel {
 		t.Errorf("stamp at %v with lag %v, want 10ms and 2ms", s.At.Sub(x.base), s.Lag)
 	}
-	x.stamp(now.Add(5*time.Millisecond), now.Add(4*time.Millisecond).UnixNano())
+	x.stamp(now.Add(5*time.Millisecond), taken{kernel: now.Add(4 * time.Millisecond).UnixNano()})
 	if s := x.LastRead(); s.At.Sub(x.base) != 14*time.Millisecond || s.Lag != time.Millisecond {
 		t.Errorf("stamp at %v with lag %v, want 14ms and 1ms", s.At.Sub(x.base), s.Lag)
 	}
 }
 
+func TestReadsOfOneSegmentHaveOneTime(t *testing.T) {
+	x := NewExchange(0)
+	now := x.base.Add(10 * time.Millisecond)
+	kernel := now.Add(-time.Millisecond).UnixNano()
+	x.stamp(now, taken{kernel: kernel})
+	first := x.LastRead()
+	x.stamp(now.Add(time.Millisecond+50), taken{kernel: kernel})
+	if s := x.LastRead(); s.At != first.At || s.Lag != 2*time.Millisecond+50 {
+		t.Errorf("stamp %+v after %+v of the same segment", s, first)
+	}
+}
+
+func TestReadsWithoutKernelTime(t *testing.T) {
+	x := NewExchange(0)
+	at := func(ms int, followed bool) time.Duration {
+		x.stamp(x.base.Add(time.Duration(ms)*time.Millisecond), taken{followed: followed})
+		return x.LastRead().At.Sub(x.base).Round(time.Millisecond)
+	}
+	got := []time.Duration{at(10, true), at(11, true), at(12, false), at(13, true)}
+	want := []time.Duration{10, 10, 12, 12}
+	for i := range want {
+		if got[i] != want[i]*time.Millisecond {
+			t.Errorf("times %v, want %v ms", got, want)
+		}
+	}
+}
+
+func TestFollowed(t *testing.T) {
+	ours, theirs := pair(t)
+	if ours.kernel == nil {
+		t.Skip("no receive times from this system")
+	}
+	read := func(n int) taken {
+		_, taken, err := ours.kernel.read(make([]byte, n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return taken
+	}
+	theirs.Write([]byte("abcde"))
+	waitReadable(t, ours)
+	if read(3).followed || !read(1).followed || !read(8).followed {
+		t.Error("the first read follows none, the second and third follow a full one")
+	}
+	theirs.Write([]byte("f"))
+	waitReadable(t, ours)
+	if read(1).followed {
+		t.Error("a read follows one whose buffer had room")
+	}
+	time.AfterFunc(20*time.Millisecond, func() { theirs.Write([]byte("g")) })
+	if read(1).followed {
+		t.Error("a read that had to wait follows a full one")
+	}
+}
+
 func TestLimitReads(t *testing.T) {
 	ours, theirs := pair(t)
+	if ours.kernel == nil {
+		t.Skip("no receive times from this system, so no limit")
+	}
 	x := NewExchange(3)
 	ours.Begin(x)
 	theirs.Write([]byte("abcdefghij"))

@@ -22,13 +22,15 @@ type kernelReader struct {
 	limit func(n int) int       // how many of n bytes may be taken now
 	recv  func(fd uintptr) bool // made once: a closure made for each read would be allocated
 
-	mu   sync.Mutex
-	size int // of the buffer
-	msg  unix.Msghdr
-	iov  unix.Iovec
-	oob  [64]byte // one control message of a timespec takes 32
-	n    int
-	err  error
+	mu     sync.Mutex
+	size   int  // of the buffer
+	waited bool // there were no data at first
+	full   bool // the last read filled its buffer
+	msg    unix.Msghdr
+	iov    unix.Iovec
+	oob    [64]byte // one control message of a timespec takes 32
+	n      int
+	err    error
 }
 
 // newKernelReader switches the socket's receive times on. It returns nil where the system has none.
@@ -52,13 +54,12 @@ func newKernelReader(tcp *net.TCPConn, limit func(n int) int) *kernelReader {
 	return k
 }
 
-// read reads into p, which is not empty, and returns the wall time in nanoseconds since 1970 at which the kernel received
-// the last byte, or 0 if the kernel gave none.
-func (k *kernelReader) read(p []byte) (n int, kernel int64, err error) {
+// read reads into p, which is not empty.
+func (k *kernelReader) read(p []byte) (n int, t taken, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.iov.Base = &p[0]
-	k.size = len(p)
+	k.size, k.waited = len(p), false
 	err = k.raw.Read(k.recv)
 	k.iov.Base = nil
 	switch {
@@ -67,16 +68,18 @@ func (k *kernelReader) read(p []byte) (n int, kernel int64, err error) {
 		if errors.As(err, &op) {
 			op.Op = "read"
 		}
-		return 0, 0, err
+		return 0, taken{}, err
 	case k.err != nil:
-		return 0, 0, &net.OpError{
+		return 0, taken{}, &net.OpError{
 			Op: "read", Net: "tcp", Source: k.tcp.LocalAddr(), Addr: k.tcp.RemoteAddr(),
 			Err: os.NewSyscallError("recvmsg", k.err),
 		}
 	case k.n == 0:
-		return 0, 0, io.EOF
+		return 0, taken{}, io.EOF
 	}
-	return k.n, timeOf(k.oob[:k.msg.Controllen]), nil
+	t = taken{kernel: timeOf(k.oob[:k.msg.Controllen]), followed: k.full && !k.waited}
+	k.full = k.n == int(k.iov.Len)
+	return k.n, t, nil
 }
 
 // recvmsg makes one attempt and reports whether it is done; otherwise the poller waits for data and tries again.
@@ -89,6 +92,7 @@ func (k *kernelReader) recvmsg(fd uintptr) bool {
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:
+			k.waited = true
 			return false
 		case 0:
 			k.n, k.err = int(n), nil

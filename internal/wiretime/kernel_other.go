@@ -12,6 +12,6 @@ type kernelReader struct{}
 
 func newKernelReader(*net.TCPConn, func(n int) int) *kernelReader { return nil }
 
-func (*kernelReader) read([]byte) (n int, kernel int64, err error) {
-	return 0, 0, errors.ErrUnsupported
+func (*kernelReader) read([]byte) (n int, t taken, err error) {
+	return 0, taken{}, errors.ErrUnsupported
 }
