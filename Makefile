@@ -67,6 +67,9 @@ clean: ## Remove what was built.
 TOOLS      := build/tools
 PROMETHEUS := v0.316.0
 XLLAMACPP  := 2026.10.11549
+HELM       := v4.3.1
+HELM_DOCS  := v1.14.2
+KUSTOMIZE  := v5.8.0
 
 $(TOOLS)/prometheus:
 	GOBIN=$(CURDIR)/$(TOOLS) go install -ldflags="-s -w" -tags remove_all_sd \
@@ -82,3 +85,34 @@ e2e: build $(TOOLS)/prometheus build/venv/xllamacpp-$(XLLAMACPP) ## Run the prog
 	E2E_INFERPROBE=$(CURDIR)/bin/inferprobe E2E_PYTHON=$(CURDIR)/build/venv/bin/python \
 	E2E_PROMETHEUS=$(CURDIR)/$(TOOLS)/prometheus E2E_PROMTOOL=$(CURDIR)/$(TOOLS)/promtool \
 	  go test -count=1 -v -timeout 15m -tags e2e ./internal/e2e
+
+HEY := v0.1.5
+
+$(TOOLS)/hey:
+	GOBIN=$(CURDIR)/$(TOOLS) go install -ldflags="-s -w" github.com/rakyll/hey@$(HEY)
+
+.PHONY: bench
+bench: build $(TOOLS)/hey ## Measure inferprobe's own cost against hey and a bare net/http loop (5 minutes; on a quiet machine).
+	go build -o $(TOOLS)/benchmark ./internal/benchmark
+	$(TOOLS)/benchmark -inferprobe bin/inferprobe -hey $(TOOLS)/hey
+	go test -run '^$$' -bench 'Append|Stream' -benchmem -tags $(TAGS) ./internal/prompt ./internal/openai
+
+$(TOOLS)/helm:
+	GOBIN=$(CURDIR)/$(TOOLS) go install -ldflags="-s -w" helm.sh/helm/v4/cmd/helm@$(HELM)
+
+$(TOOLS)/helm-docs:
+	GOBIN=$(CURDIR)/$(TOOLS) go install -ldflags="-s -w" github.com/norwoodj/helm-docs/cmd/helm-docs@$(HELM_DOCS)
+
+$(TOOLS)/kustomize:
+	GOBIN=$(CURDIR)/$(TOOLS) go install -ldflags="-s -w" sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE)
+
+DEPLOY_TOOLS := $(TOOLS)/helm $(TOOLS)/helm-docs $(TOOLS)/kustomize
+
+.PHONY: deploy-test
+deploy-test: $(DEPLOY_TOOLS) ## Render chart and manifests by helm and kustomize and check what comes out.
+	go vet -tags deploy ./internal/deploytest
+	DEPLOYTEST_TOOLS=$(CURDIR)/$(TOOLS) go test -count=1 -tags deploy ./internal/deploytest
+
+.PHONY: helm-docs
+helm-docs: $(DEPLOY_TOOLS) ## Bring the chart's README and values.schema.json up to date.
+	DEPLOYTEST_TOOLS=$(CURDIR)/$(TOOLS) go test -count=1 -tags deploy ./internal/deploytest -run 'Current|Configuration$$' -update

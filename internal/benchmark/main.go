@@ -1,0 +1,103 @@
+// Command benchmark measures what inferprobe itself costs, each figure beside hey and beside a bare net/http loop that
+// reads the same bytes, in the same run, against the simulator on the same machine. `make bench` runs it.
+//
+// Every program is a process of its own. Each comparison is repeated in turns and medians are printed, since machines
+// that others share vary from minute to minute.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"time"
+)
+
+// programs are the paths of what is run.
+type programs struct {
+	inferprobe, hey, self string
+}
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "floor" {
+		floorMain(os.Args[2:])
+		return
+	}
+	var p programs
+	runs := flag.Int("runs", 3, "repetitions of each comparison")
+	flag.StringVar(&p.inferprobe, "inferprobe", "bin/inferprobe", "path of inferprobe")
+	flag.StringVar(&p.hey, "hey", "build/tools/hey", "path of hey")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := bench(ctx, p, *runs); err != nil {
+		fmt.Fprintln(os.Stderr, "benchmark:", err)
+		os.Exit(1)
+	}
+}
+
+func bench(ctx context.Context, p programs, runs int) error {
+	var err error
+	if p.self, err = os.Executable(); err != nil {
+		return err
+	}
+	fmt.Printf("%d CPUs, %s, %s, medians of %d runs; clients and simulator share the machine\n\n",
+		runtime.NumCPU(), runtime.Version(), time.Now().Format(time.DateOnly), runs)
+	for _, step := range []func(context.Context, programs, int) error{ceiling, events, lateness, streams, start} {
+		if err := step(ctx, p, runs); err != nil {
+			return err
+		}
+		fmt.Println()
+	}
+	return nil
+}
+
+// figure is what one run of a client gave.
+type figure struct {
+	perSecond float64 // requests, or events
+	cpu       float64 // seconds of CPU for 1,000 of them
+	rss       float64 // MB, at most
+}
+
+// compare runs the clients in turns and prints their medians with the ratios to the first one's.
+func compare(unit string, runs int, names []string, clients []func() (figure, error)) error {
+	all := make([][]figure, len(clients))
+	for range runs {
+		for i, client := range clients {
+			f, err := client()
+			if err != nil {
+				return fmt.Errorf("%s: %w", names[i], err)
+			}
+			all[i] = append(all[i], f)
+		}
+	}
+	fmt.Printf("  %-16s %12s %8s %22s %8s %9s\n", "", unit+"/s", "ratio", "CPU s per 1,000 "+unit, "ratio", "RSS MB")
+	var base figure
+	for i, name := range names {
+		f := median(all[i])
+		if i == 0 {
+			base = f
+		}
+		fmt.Printf("  %-16s %12.0f %8.2f %22.4f %8.2f %9.0f\n", name, f.perSecond, f.perSecond/base.perSecond, f.cpu, f.cpu/base.cpu, f.rss)
+	}
+	return nil
+}
+
+func median(figures []figure) figure {
+	by := func(get func(figure) float64) float64 {
+		values := make([]float64, len(figures))
+		for i, f := range figures {
+			values[i] = get(f)
+		}
+		slices.Sort(values)
+		return values[len(values)/2]
+	}
+	return figure{
+		perSecond: by(func(f figure) float64 { return f.perSecond }),
+		cpu:       by(func(f figure) float64 { return f.cpu }),
+		rss:       by(func(f figure) float64 { return f.rss }),
+	}
+}
