@@ -37,8 +37,9 @@ var allowed = map[string][]string{
 		"internal/config", "internal/metrics", "internal/openai", "internal/probe", "internal/prompt", "internal/report",
 		"internal/schedule", "internal/sweep", "internal/tokenizer", "internal/tokenizer/demo", "internal/web",
 	},
-	"internal/archtest": nil,
-	"internal/e2e":      nil,
+	"internal/archtest":   nil,
+	"internal/deploytest": nil,
+	"internal/e2e":        nil,
 }
 
 func TestImportsPointDown(t *testing.T) {
