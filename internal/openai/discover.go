@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/inferprobe/inferprobe/internal/probe"
 )
@@ -172,7 +173,8 @@ func (m *listedModel) maxLength() int {
 // LiteLLM's wildcard.
 func (m *listedModel) answersTo(name string) bool {
 	prefix, wild := strings.CutSuffix(m.ID, "*")
-	return m.ID == name || slices.Contains(m.Aliases, name) || m.ID == name+":latest" || wild && strings.HasPrefix(name, prefix)
+	return m.ID == name || m.ID == name+":latest" || slices.Contains(m.Aliases, name) ||
+		wild && strings.HasPrefix(name, prefix)
 }
 
 // models asks for the list of models, which has at least one.
@@ -187,10 +189,18 @@ func (c *Client) models(ctx context.Context) ([]listedModel, error) {
 		return nil, c.errorf(probe.ReasonNotAStream, "%s answers %d, a redirect to %q, which is not followed", where, status,
 			response.Header.Get("Location"))
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return nil, c.errorf(probe.ReasonUnauthorized, "%s refuses the key (%d): %s", where, status,
+		what := "refuses the key"
+		if c.opts.APIKey == "" {
+			what = "asks for a key, and none was sent"
+		}
+		return nil, c.errorf(probe.ReasonUnauthorized, "%s %s (%d): %s", where, what, status,
 			bodyMessage(response.Header, body))
 	case status >= 400:
-		failure := c.errorf(reasonOf(status), "%s answers %d: %s", where, status, bodyMessage(response.Header, body))
+		text := bodyMessage(response.Header, body)
+		if wait := retryAfter(response.Header, time.Now()); wait > 0 {
+			text += fmt.Sprintf(" (to be asked again in %v)", wait.Round(time.Second))
+		}
+		failure := c.errorf(reasonOf(status), "%s answers %d: %s", where, status, text)
 		switch status {
 		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusInternalServerError, http.StatusNotImplemented:
 			failure.missing = true // 500: transformers serve, offline
@@ -214,7 +224,7 @@ func (c *Client) parseModels(where string, header http.Header, body []byte) ([]l
 		err = json.Unmarshal(trimmed, &list)
 	}
 	if err != nil {
-		return nil, c.errorf(probe.ReasonMalformed, "%s does not answer with a list of models: %v", where, err)
+		return nil, c.errorf(probe.ReasonMalformed, "%s does not answer with a list of models but with %.60q (%v)", where, body, err)
 	}
 	list.Data = slices.DeleteFunc(list.Data, func(m listedModel) bool { return m.ID == "" })
 	if len(list.Data) == 0 {
@@ -223,8 +233,8 @@ func (c *Client) parseModels(where string, header http.Header, body []byte) ([]l
 	return list.Data, nil
 }
 
-// dialect finds out what kind of server it is, by the owner that it gives its models and else by the documents that only
-// one kind has, and its version.
+// dialect finds out what kind of server it is, by the owner that it gives its models and else by the documents that
+// only one kind has, and its version.
 func (c *Client) dialect(ctx context.Context, listed []listedModel) (Dialect, string) {
 	root := &Client{opts: c.opts, pooled: c.pooled, base: under(c.base, "")}
 	root.base.Path = versionPath.ReplaceAllString(root.base.Path, "")
