@@ -25,8 +25,8 @@ func benchAnswer() (pieces [][]byte) {
 		data = "data: " + data + "\n\n"
 		pieces = append(pieces, fmt.Appendf(nil, "%x\r\n%s\r\n", len(data), data))
 	}
-	const chunk = `{"id":"chatcmpl-9843490c2ed12124","object":"chat.completion.chunk","created":1795507541,"model":"tiny",` +
-		`"choices":[%s],"usage":{"prompt_tokens":512,"total_tokens":%d,"completion_tokens":%d}}`
+	const chunk = `{"id":"chatcmpl-9843490c2ed12124","object":"chat.completion.chunk","created":1795507541,` +
+		`"model":"tiny","choices":[%s],"usage":{"prompt_tokens":512,"total_tokens":%d,"completion_tokens":%d}}`
 	event(fmt.Sprintf(chunk, `{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}`, 512, 0))
 	pieces[0] = append([]byte(streamHead), pieces[0]...)
 	for i := 1; i <= benchTokens; i++ {
@@ -134,8 +134,8 @@ func BenchmarkStream(b *testing.B) {
 	}
 }
 
-// inParallel runs 64 workers and reports requests and tokens a second, and the processor time of a request, the server's
-// included: the figure to compare where the machine has other work.
+// inParallel runs 64 workers and reports requests and tokens a second, and the processor time of a request, the
+// server's included: the figure to compare where the machine has other work.
 func inParallel(b *testing.B, worker func() func()) {
 	b.SetParallelism(64 / runtime.GOMAXPROCS(0))
 	b.ReportAllocs()

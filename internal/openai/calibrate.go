@@ -17,10 +17,10 @@ type Calibration struct {
 	Counted  bool     // the server reported prompt tokens, so Overhead is known
 }
 
-// Calibrate finds out which of enc's extras the server takes, and what its chat template adds to a prompt, with requests
-// for one token each: one where all is well, and one more for each time that a strict server rejects something.
-// appendPrompt is as for Encoder.Append, promptTokens its length by the local tokenizer. An error is an *Error, or the
-// cause with which ctx ended.
+// Calibrate finds out which of enc's extras the server takes, and what its chat template adds to a prompt, with
+// requests for one token each: one where all is well, and one more for each time that a strict server rejects
+// something. appendPrompt is as for Encoder.Append, promptTokens its length by the local tokenizer. An error is an
+// *Error, or the cause with which ctx ended.
 func (c *Client) Calibrate(
 	ctx context.Context, enc *Encoder, appendPrompt func(dst []byte) []byte, promptTokens int,
 ) (Calibration, error) {
@@ -55,8 +55,9 @@ func rejects(res *probe.Result) bool {
 		res.Reason == probe.ReasonErrorEvent
 }
 
-// relent returns an encoder that does without what the server complains about: the extras that it names, else the length
-// by its other name, else all extras, else usage. It returns enc itself where there is nothing left to do without.
+// relent returns an encoder that does without what the server complains about: the extras that it names, else the
+// length by its other name, else all extras, else usage. It returns enc itself where there is nothing left to do
+// without.
 func relent(enc *Encoder, complaint string, swapped *bool) *Encoder {
 	var extras, named []string
 	for _, extra := range enc.extras {

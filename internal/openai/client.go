@@ -148,7 +148,7 @@ func (c *Client) attempt(
 	ctx, cancel := context.WithCancelCause(ctx)
 	a := &attempt{client: c, req: req, res: res, ctx: ctx, exchange: wiretime.NewExchange(firstRead)}
 	a.stamp = a.lastRead
-	a.watch.begin(&c.opts, a.exchange, cancel)
+	a.watch.begin(&c.opts, a.exchange.WriteStart, cancel)
 	defer a.watch.stop()
 
 	res.ID = c.name + strconv.FormatUint(c.sends.Add(1), 10)

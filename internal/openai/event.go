@@ -499,8 +499,9 @@ func (d *decoder) quoted() (escaped, ok bool) {
 	}
 }
 
-// plainPrefix returns how many bytes there are before the first quote, backslash or control character. It looks at eight
-// bytes at once: each test sets the top bit of the bytes for which it holds, and false ones only beyond a true one.
+// plainPrefix returns how many bytes there are before the first quote, backslash or control character. It looks at
+// eight bytes at once: each test sets the top bit of the bytes for which it holds, and false ones only beyond a true
+// one.
 func plainPrefix(b []byte) int {
 	const ones, tops = 0x0101010101010101, 0x8080808080808080
 	i := 0

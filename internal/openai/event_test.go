@@ -17,18 +17,22 @@ var events = []struct {
 }{
 	{"role", `{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}`,
 		event{hasChoices: true, choices: 1}},
-	{"role, null content", `{"choices":[{"delta":{"role":"assistant","content":null}}]}`, event{hasChoices: true, choices: 1}},
+	{"role, null content", `{"choices":[{"delta":{"role":"assistant","content":null}}]}`,
+		event{hasChoices: true, choices: 1}},
 	{"content", `{"choices":[{"delta":{"content":"a"}}]}`, event{hasChoices: true, choices: 1, answer: true}},
 	{"content in parts", `{"choices":[{"delta":{"content":[{"type":"text","text":"a"}]}}]}`,
 		event{hasChoices: true, choices: 1, answer: true}},
 	{"no parts", `{"choices":[{"delta":{"content":[ ]}}]}`, event{hasChoices: true, choices: 1}},
-	{"escaped content", `{"choices":[{"delta":{"content":"\u00e4\n"}}]}`, event{hasChoices: true, choices: 1, answer: true}},
-	{"escaped key", `{"choices":[{"d\u0065lta":{"cont\u0065nt":"a"}}]}`, event{hasChoices: true, choices: 1, answer: true}},
+	{"escaped content", `{"choices":[{"delta":{"content":"\u00e4\n"}}]}`,
+		event{hasChoices: true, choices: 1, answer: true}},
+	{"escaped key", `{"choices":[{"d\u0065lta":{"cont\u0065nt":"a"}}]}`,
+		event{hasChoices: true, choices: 1, answer: true}},
 	{"reasoning", `{"choices":[{"delta":{"reasoning":"a","content":null}}]}`,
 		event{hasChoices: true, choices: 1, reasoning: true}},
 	{"reasoning_content", `{"choices":[{"delta":{"reasoning_content":"a"}}]}`,
 		event{hasChoices: true, choices: 1, reasoning: true}},
-	{"tool call", `{"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}`, event{hasChoices: true, choices: 1, answer: true}},
+	{"tool call", `{"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}`,
+		event{hasChoices: true, choices: 1, answer: true}},
 	{"text", `{"choices":[{"text":"a","finish_reason":"length"}]}`,
 		event{hasChoices: true, choices: 1, answer: true, finish: "length"}},
 	{"empty finish reason", `{"choices":[{"text":"","finish_reason":""}]}`, event{hasChoices: true, choices: 1}},
@@ -42,12 +46,13 @@ var events = []struct {
 	{"usage without details", `{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2.0e1,"reasoning_tokens":3,` +
 		`"prompt_tokens_details":null,"completion_tokens_details":null}}`,
 		event{hasChoices: true, hasUsage: true, usage: usage{prompt: 1, completion: 20, reasoningFlat: 3}}},
-	{"odd counts", `{"usage":{"prompt_tokens":-1,"completion_tokens":"16","prompt_tokens_details":{"cached_tokens":1e99}}}`,
+	{"odd counts", `{"usage":{"prompt_tokens":-1,"completion_tokens":"6","prompt_tokens_details":{"cached_tokens":1e99}}}`,
 		event{hasUsage: true}},
 	{"null usage", `{"choices":[],"usage":null}`, event{hasChoices: true}},
 	{"timings", `{"choices":[],"timings":{"cache_n":1,"prompt_n":24,"prompt_ms":4.5,"predicted_n":6}}`,
 		event{hasChoices: true, timings: usage{prompt: 24, completion: 6, cached: 1}}},
-	{"the last of two counts", `{"choices":[{"text":"a"}],"choices":[{"text":"a","text":"","delta":{"content":"a"},"delta":{}}]}`,
+	{"the last of two counts", `{"choices":[{"text":"a"}],` +
+		`"choices":[{"text":"a","text":"","delta":{"content":"a"},"delta":{}}]}`,
 		event{hasChoices: true, choices: 1}},
 	{"error object", `{"error":{"message":"a"}}`, event{err: true}},
 	{"error string", `{"error":"a","error_type":"b"}`, event{err: true}},
@@ -76,8 +81,8 @@ func TestDecode(t *testing.T) {
 }
 
 var broken = []string{
-	"", " ", "{", "}", "[", "[1,]", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{,}", "[,]", "{1:2}", "{\"a\":1 \"b\":2}", "[1 2]",
-	"nul", "truE", "01", "1.", ".5", "1e", "-", "+1", "1e+", "\"", "\"\\x\"", "\"\\u12g4\"", "\"\\u12", "\"\\", "\"a\nb\"", "{} {}",
+	"", " ", "{", "}", "[", "[1,]", `{"a"}`, `{"a":}`, `{"a":1,}`, "{,}", "[,]", "{1:2}", `{"a":1 "b":2}`, "[1 2]",
+	"nul", "truE", "01", "1.", ".5", "1e", "-", "+1", "1e+", `"`, `"\x"`, `"\u12g4"`, `"\u12`, `"\`, "\"a\nb\"", "{} {}",
 	"{}x", "\xef\xbb\xbf{}", "[DONE]", "'a'", "NaN", "{\"choices\":[{]}", "{\"usage\":{\"prompt_tokens\":}}",
 	strings.Repeat("[", maxDepth+1) + strings.Repeat("]", maxDepth+1),
 }
@@ -207,15 +212,17 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+const word = `{"choices":[{"delta":{"content":"a"}}]}`
+
 var shapes = []struct {
 	name, first, second string
 	same                bool // the second has the shape of the first
 }{
-	{"another word", `{"choices":[{"delta":{"content":"a"}}]}`, `{"choices":[{"delta":{"content":"\"word\u00e4"}}]}`, true},
-	{"no word", `{"choices":[{"delta":{"content":"a"}}]}`, `{"choices":[{"delta":{"content":""}}]}`, false},
-	{"word without an end", `{"choices":[{"delta":{"content":"a"}}]}`, `{"choices":[{"delta":{"content":"a`, false},
-	{"bad escape", `{"choices":[{"delta":{"content":"a"}}]}`, `{"choices":[{"delta":{"content":"\x"}}]}`, false},
-	{"control character", `{"choices":[{"delta":{"content":"a"}}]}`, "{\"choices\":[{\"delta\":{\"content\":\"\t\"}}]}", false},
+	{"another word", word, `{"choices":[{"delta":{"content":"\"word\u00e4"}}]}`, true},
+	{"no word", word, `{"choices":[{"delta":{"content":""}}]}`, false},
+	{"word without an end", word, `{"choices":[{"delta":{"content":"a`, false},
+	{"bad escape", word, `{"choices":[{"delta":{"content":"\x"}}]}`, false},
+	{"control character", word, "{\"choices\":[{\"delta\":{\"content\":\"\t\"}}]}", false},
 	{"more behind", `{"choices":[{"text":"a"}]}`, `{"choices":[{"text":"a"}]} `, false},
 	{"another key", `{"choices":[{"text":"a"}]}`, `{"choices":[{"tex":"a"}]}`, false},
 	{"total", `{"choices":[{"text":"a"}],"usage":{"completion_tokens":9,"total_tokens":9}}`,
@@ -226,12 +233,14 @@ var shapes = []struct {
 		`{"choices":[{"text":"a"}],"usage":{"completion_tokens":}}`, false},
 	{"fraction", `{"choices":[{"text":"a"}],"usage":{"completion_tokens":9}}`,
 		`{"choices":[{"text":"a"}],"usage":{"completion_tokens":9.5}}`, false},
-	{"reasoning tokens", `{"choices":[{"delta":{"reasoning":"a"}}],"usage":{"completion_tokens_details":{"reasoning_tokens":1}}}`,
+	{"reasoning tokens",
+		`{"choices":[{"delta":{"reasoning":"a"}}],"usage":{"completion_tokens_details":{"reasoning_tokens":1}}}`,
 		`{"choices":[{"delta":{"reasoning":"b"}}],"usage":{"completion_tokens_details":{"reasoning_tokens":2}}}`, true},
 	{"two usages", `{"usage":{"completion_tokens":0},"usage":{},"choices":[{"text":"a"}]}`,
 		`{"usage":{"completion_tokens":5},"usage":{},"choices":[{"text":"a"}]}`, false},
-	{"two details", `{"usage":{"completion_tokens_details":{"reasoning_tokens":0},"completion_tokens_details":{}},"choices":[{"text":"a"}]}`,
-		`{"usage":{"completion_tokens_details":{"reasoning_tokens":5},"completion_tokens_details":{}},"choices":[{"text":"a"}]}`, false},
+	{"two details", `{"usage":{"completion_tokens_details":{"reasoning_tokens":0},"completion_tokens_details":{}},` +
+		`"choices":[{"text":"a"}]}`, `{"usage":{"completion_tokens_details":{"reasoning_tokens":5},` +
+		`"completion_tokens_details":{}},"choices":[{"text":"a"}]}`, false},
 	{"too many places", `{"choices":[` + strings.Repeat(`{"text":"a"},`, maxSlots) + `{"text":"a"}]}`,
 		`{"choices":[` + strings.Repeat(`{"text":"a"},`, maxSlots) + `{"text":"b"}]}`, false},
 }
@@ -269,9 +278,11 @@ func TestShapesThatNeverRepeatAreGivenUp(t *testing.T) {
 	}
 }
 
-const vllmEvent = `{"id":"chatcmpl-9843490c2ed12124","object":"chat.completion.chunk","created":1795507541,"model":"tiny",` +
-	`"choices":[{"index":0,"delta":{"content":" look"},"logprobs":null,"finish_reason":"length","token_ids":null}],` +
-	`"usage":{"prompt_tokens":20,"total_tokens":38,"completion_tokens":18,"completion_tokens_details":{"reasoning_tokens":13}}}`
+const vllmEvent = `{"id":"chatcmpl-9843490c2ed12124","object":"chat.completion.chunk","created":1795507541,` +
+	`"model":"tiny","choices":[{"index":0,"delta":{"content":" look"},"logprobs":null,"finish_reason":"length",` +
+	`"token_ids":null}],` +
+	`"usage":{"prompt_tokens":20,"total_tokens":38,"completion_tokens":18,` +
+	`"completion_tokens_details":{"reasoning_tokens":13}}}`
 
 func TestDecodeAllocatesNothing(t *testing.T) {
 	data := []byte(vllmEvent)

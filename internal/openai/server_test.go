@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"strings"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/inferprobe/inferprobe/internal/probe"
 )
+
+var discard = log.New(io.Discard, "", 0)
 
 // rawServer answers with bytes of the test's choosing, which no HTTP server would send.
 type rawServer struct {
@@ -102,6 +105,11 @@ func (s *rawServer) converse(c *rawConn) {
 
 // send writes data as they are.
 func (c *rawConn) send(data ...string) { io.WriteString(c.Conn, strings.Join(data, "")) }
+
+// document answers with a whole body.
+func (c *rawConn) document(status int, kind, body string) {
+	c.send(fmt.Sprintf("HTTP/1.1 %d X\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", status, kind, len(body), body))
+}
 
 const streamHead = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 

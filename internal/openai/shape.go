@@ -46,8 +46,8 @@ func (s *shape) learn(data []byte, e *event, slots []slot) {
 	s.n = copy(s.slots[:], slots)
 }
 
-// match decodes data into e, which is the same in every call, if they have the shape. Since what is compared was valid JSON, and what may differ is
-// checked to be what it was, the verdict is that of a full decoding.
+// match decodes data into e, which is the same in every call, if they have the shape. Since what is compared was valid
+// JSON, and what may differ is checked to be of the same kind, the verdict is that of a full decoding.
 func (s *shape) match(data []byte, e *event) bool {
 	if len(s.data) == 0 {
 		return false

@@ -143,8 +143,8 @@ func (s *stream) take(a *attempt, reader *sse.Reader, e *sse.Event) bool {
 	return true
 }
 
-// count returns how many tokens an event holds, and whether the server said so: by a running total on every event, or by
-// their ids. A server that sends output without a total gives one at the end only, which is no arrival of tokens.
+// count returns how many tokens an event holds, and whether the server said so: by a running total on every event, or
+// by their ids. A server that sends output without a total gives one at the end only, which is no arrival of tokens.
 func (s *stream) count(ev *event) (tokens int, known bool) {
 	total := ev.usage.completion
 	s.plain = s.plain || ev.visible() && total == 0
@@ -164,8 +164,8 @@ func (s *stream) counting(ev *event) bool {
 	return s.res.FinishReason == "" && (ev.finish == "" || s.tokens > 0)
 }
 
-// arrive records an event that carries output and reports whether that is a new arrival: events of the same time arrived
-// together.
+// arrive records an event that carries output and reports whether that is a new arrival: events of the same time
+// arrived together.
 func (s *stream) arrive(e *sse.Event, tokens int, known bool) (fresh bool) {
 	res, ev := s.res, &s.decoder.event
 	if fresh = s.events == 0 || e.At != s.at; fresh {

@@ -121,7 +121,8 @@ func (a *attempt) notAStream(response *http.Response, head []byte, body io.Reade
 	case d.decode(text) && d.event.err:
 		a.fail(probe.ReasonErrorEvent, "%s", messageOf(text))
 	default:
-		a.fail(probe.ReasonNotAStream, "%s instead of an event stream: %s", kindName(kind), bodyMessage(response.Header, text))
+		a.fail(probe.ReasonNotAStream, "%s instead of an event stream: %s", kindName(kind),
+			bodyMessage(response.Header, text))
 	}
 }
 
@@ -150,7 +151,8 @@ func (a *attempt) judge(s *stream) {
 	case s.malformed:
 		a.fail(probe.ReasonMalformed, "%s", s.problem)
 	case finish != "" && !whole(finish):
-		a.fail(probe.ReasonAborted, "the server ended the answer with finish reason %q after %d output tokens", finish, res.OutputTokens)
+		a.fail(probe.ReasonAborted, "the server ended the answer with finish reason %q after %d output tokens", finish,
+			res.OutputTokens)
 	case finish != "" && res.OutputTokens == 0:
 		a.fail(probe.ReasonEmpty, "finish reason %q without a token", finish)
 	case finish != "", a.req.OutputTokens > 0 && res.OutputTokens >= a.req.OutputTokens:

@@ -20,9 +20,9 @@ const (
 	documentTimeout = 10 * time.Second
 )
 
-// Warm opens n connections by concurrent requests for /models and returns how many stand ready and how many could not be
-// had. Each request keeps its connection until all have theirs. Warm is best called right before the load: connections
-// are kept for four seconds only, since servers close them after five.
+// Warm opens n connections by concurrent requests for /models and returns how many stand ready and how many could not
+// be had. Each request keeps its connection until all have theirs. Warm is best called right before the load:
+// connections are kept for four seconds only, since servers close them after five.
 func (c *Client) Warm(ctx context.Context, n int) (opened, failed int) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.ConnectTimeout+documentTimeout)
 	defer cancel()

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"sync/atomic"
 	"time"
-
-	"github.com/inferprobe/inferprobe/internal/wiretime"
 )
 
 // Causes with which a watch cancels a request.
@@ -22,18 +20,18 @@ var (
 type watch struct {
 	start              time.Time // offsets count from here
 	first, idle, total time.Duration
-	exchange           *wiretime.Exchange
+	sent               func() time.Time // when the request began to be written, zero = not yet
 	cancel             context.CancelCauseFunc
 	timer              *time.Timer
 	token              atomic.Int64 // offset of the last token, 0 = none yet
 	tail               atomic.Int64 // offset at which the end of an answer is over, 0 = not there yet
 }
 
-// begin starts the watch. Its limits count from when exchange began to write.
-func (w *watch) begin(opts *Options, exchange *wiretime.Exchange, cancel context.CancelCauseFunc) {
+// begin starts the watch. Its limits count from the time that sent tells.
+func (w *watch) begin(opts *Options, sent func() time.Time, cancel context.CancelCauseFunc) {
 	w.start = time.Now()
 	w.first, w.idle, w.total = opts.FirstTokenTimeout, opts.IdleTimeout, opts.TotalTimeout
-	w.exchange, w.cancel = exchange, cancel
+	w.sent, w.cancel = sent, cancel
 	w.timer = time.AfterFunc(time.Hour, w.check)
 	w.timer.Reset(min(w.first, w.total)) // only now, since check needs w.timer
 }
@@ -75,7 +73,7 @@ func (w *watch) limit(now time.Duration) (time.Duration, error) {
 	if tail := w.tail.Load(); tail > 0 {
 		return time.Duration(tail), errTail
 	}
-	began := w.exchange.WriteStart()
+	began := w.sent()
 	if began.IsZero() { // still connecting, which has limits of its own
 		return now + min(w.first, w.total), nil
 	}

@@ -170,7 +170,7 @@ func (r *recording) playWith(client *Client, req *probe.Request, res *probe.Resu
 		client: client, req: req, res: res, ctx: ctx,
 		exchange: wiretime.NewExchange(0), stamp: func() (time.Time, time.Duration) { return p.now, 0 },
 	}
-	a.watch.begin(&client.opts, a.exchange, cancel)
+	a.watch.begin(&client.opts, func() time.Time { return p.base }, cancel)
 	defer a.watch.stop()
 	response, err := http.ReadResponse(bufio.NewReaderSize(p, bufferSize), client.request)
 	if err != nil {

@@ -71,14 +71,15 @@ var streams = []struct {
 	{"two", "data: a\n\ndata: b\n\n", []event{{"", "a", false}, {"", "b", false}}, 0},
 	{"CRLF", "data: a\r\n\r\ndata: b\r\n\r\n", []event{{"", "a", false}, {"", "b", false}}, 0},
 	{"CR", "data: a\r\rdata: b\r\r", []event{{"", "a", false}, {"", "b", false}}, 0},
-	{"mixed line ends", "data: a\r\ndata: b\rdata: c\n\r\ndata: d\n\r", []event{{"", "a\nb\nc", false}, {"", "d", false}}, 0},
+	{"mixed line ends", "data: a\r\ndata: b\rdata: c\n\r\ndata: d\n\r",
+		[]event{{"", "a\nb\nc", false}, {"", "d", false}}, 0},
 	{"several data lines", "data: a\ndata\ndata: \ndata: b\n\n", []event{{"", "a\n\n\nb", false}}, 0},
 	{"empty data", "data\n\ndata:\n\n", []event{{"", "", false}, {"", "", false}}, 0},
 	{"name", "event: error\ndata: a\n\ndata: b\n\n", []event{{"error", "a", false}, {"", "b", false}}, 0},
 	{"name without data", "event: ping\n\ndata: a\n\n", []event{{"", "a", false}}, 0},
 	{"the last name counts", "event: a\nevent\nevent: b\ndata: x\n\n", []event{{"b", "x", false}}, 0},
 	{"comments", ": ping\n\n:\n\ndata: a\n: in between\n\n", []event{{"", "a", false}}, 3},
-	{"id, retry and unknown fields", "id: 1\nretry: 5\nfoo: bar\ndatax: y\nData: z\ndata: a\n\n", []event{{"", "a", false}}, 0},
+	{"other fields", "id: 1\nretry: 5\nfoo: bar\ndatax: y\nData: z\ndata: a\n\n", []event{{"", "a", false}}, 0},
 	{"byte order mark", "\ufeffdata: a\n\n", []event{{"", "a", false}}, 0},
 	{"one mark only", "\ufeff\ufeffdata: a\n\ndata: b\n\n", []event{{"", "b", false}}, 0},
 	{"half a mark", "\xef\xbb", nil, 0},
@@ -274,8 +275,8 @@ func TestNoProgress(t *testing.T) {
 	}
 }
 
-const tokenEvent = `data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":" the"}}]}` +
-	"\n\n"
+const tokenEvent = `data: {"id":"chatcmpl-1","object":"chat.completion.chunk",` +
+	`"choices":[{"index":0,"delta":{"content":" the"}}]}` + "\n\n"
 
 func TestEventsAllocateNothing(t *testing.T) {
 	for name, stream := range map[string]string{

@@ -51,8 +51,8 @@ func (x *Exchange) LimitReads(n int) { x.limit.Store(int64(n)) }
 // WriteStart returns the clock just before the first write of the exchange, or the zero time if there was none.
 func (x *Exchange) WriteStart() time.Time { return x.time(x.write.Load()) }
 
-// LastRead returns the stamp of the last read that brought data. It never goes back: a read whose time is before that of
-// its predecessor, which had to do without the kernel's, has the time of the predecessor.
+// LastRead returns the stamp of the last read that brought data. It never goes back: a read whose time is before that
+// of its predecessor, which had to do without the kernel's, has the time of the predecessor.
 func (x *Exchange) LastRead() Stamp {
 	lag := x.lag.Load()
 	s := Stamp{At: x.time(x.read.Load()), Kernel: lag != noKernelTime}
@@ -87,7 +87,8 @@ type taken struct {
 }
 
 // stamp records a read that returned at now. What came in one segment is seen to have come at once, however many reads
-// it took: the kernel says the same time of each, and without a time from it what follows a full buffer belongs to that.
+// it took: the kernel says the same time of each, and without a time from it what follows a full buffer belongs to
+// that.
 func (x *Exchange) stamp(now time.Time, t taken) {
 	lag := lagOf(now, t.kernel)
 	at := int64(now.Sub(x.base))
@@ -158,8 +159,8 @@ func (c *Conn) Phases() Phases { return c.phases }
 // NetConn returns the connection underneath.
 func (c *Conn) NetConn() net.Conn { return c.Conn }
 
-// Read reads as net.TCPConn does and records the time of what it read. The exchange that counts is the one at the moment
-// the data are taken: net/http has a read waiting on an idle connection when the next exchange begins.
+// Read reads as net.TCPConn does and records the time of what it read. The exchange that counts is the one at the
+// moment the data are taken: net/http has a read waiting on an idle connection when the next exchange begins.
 func (c *Conn) Read(p []byte) (int, error) {
 	var n int
 	var err error

@@ -69,7 +69,7 @@ func TestReadErrors(t *testing.T) {
 	}{
 		{"peer closes", func(_ *Conn, theirs *net.TCPConn) { theirs.Close() }, io.EOF},
 		{"peer resets", func(_ *Conn, theirs *net.TCPConn) { theirs.SetLinger(0); theirs.Close() }, syscall.ECONNRESET},
-		{"deadline passed", func(ours *Conn, _ *net.TCPConn) { ours.SetReadDeadline(time.Unix(1, 0)) }, os.ErrDeadlineExceeded},
+		{"deadline", func(ours *Conn, _ *net.TCPConn) { ours.SetReadDeadline(time.Unix(1, 0)) }, os.ErrDeadlineExceeded},
 		{"we closed", func(ours *Conn, _ *net.TCPConn) { ours.Close() }, net.ErrClosed},
 	} {
 		for name, wrap := range map[string]func(*Conn) *Conn{

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kernelReader reads from a socket by recvmsg, which tells the time of the data beside them. What one read needs is kept
-// here, so that a read allocates nothing (unix.Recvmsg allocates room for an address); the mutex makes concurrent reads
-// wait for each other, as net's own do.
+// kernelReader reads from a socket by recvmsg, which tells the time of the data beside them. What one read needs is
+// kept here, so that a read allocates nothing (unix.Recvmsg allocates room for an address); the mutex makes concurrent
+// reads wait for each other, as net's own do.
 type kernelReader struct {
 	tcp   *net.TCPConn
 	raw   syscall.RawConn
