@@ -224,7 +224,8 @@ func (c *Client) parseModels(where string, header http.Header, body []byte) ([]l
 		err = json.Unmarshal(trimmed, &list)
 	}
 	if err != nil {
-		return nil, c.errorf(probe.ReasonMalformed, "%s does not answer with a list of models but with %.60q (%v)", where, body, err)
+		return nil, c.errorf(probe.ReasonMalformed, "%s does not answer with a list of models but with %.60q (%v)", where,
+			body, err)
 	}
 	list.Data = slices.DeleteFunc(list.Data, func(m listedModel) bool { return m.ID == "" })
 	if len(list.Data) == 0 {
