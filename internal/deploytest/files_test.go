@@ -218,3 +218,27 @@ func TestOneVersion(t *testing.T) {
 		}
 	}
 }
+
+// Actions are pinned by commit, with their version in a comment, and every workflow says what its token may do.
+func TestWorkflowsArePinned(t *testing.T) {
+	rust := regexp.MustCompile(`rust:([0-9.]+)`).FindStringSubmatch(read(t, root+"/Dockerfile"))[1]
+	pinned := regexp.MustCompile(`^[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$`)
+	files, err := filepath.Glob(root + "/.github/workflows/*.yml")
+	if err != nil || len(files) < 2 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		text := read(t, file)
+		for _, uses := range regexp.MustCompile(`(?m)uses: (.+)$`).FindAllStringSubmatch(text, -1) {
+			if !pinned.MatchString(uses[1]) {
+				t.Errorf("%s: %s is not pinned by commit and version", filepath.Base(file), uses[1])
+			}
+		}
+		if !strings.Contains(text, "\npermissions:") {
+			t.Errorf("%s: the token's permissions are left to the repository's settings", filepath.Base(file))
+		}
+		if !strings.Contains(text, "RUSTUP_TOOLCHAIN: "+rust+"\n") {
+			t.Errorf("%s does not build with the Dockerfile's Rust %s", filepath.Base(file), rust)
+		}
+	}
+}
