@@ -186,6 +186,7 @@ const (
 	FindingCachedPrompts  FindingName = "cached_prompts"   // the server's prefix cache took part
 	FindingNoServerUsage  FindingName = "no_server_usage"  // output tokens were counted by events
 	FindingTokensPerEvent FindingName = "tokens_per_event" // several tokens an event, counts unknown: gaps are per event
+	FindingEndedByGuard   FindingName = "ended_by_guard"   // a guard ended the stage before its time
 )
 
 // Distribution summarises observations. Quantiles interpolate linearly between order statistics (Hyndman and Fan's

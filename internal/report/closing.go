@@ -175,6 +175,8 @@ func inWords(name probe.FindingName) string {
 		return "the server did not count its output tokens"
 	case probe.FindingTokensPerEvent:
 		return "several tokens came in one event"
+	case probe.FindingEndedByGuard:
+		return "a guard ended the stage"
 	}
 	return clean(string(name))
 }

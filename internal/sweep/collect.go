@@ -12,6 +12,7 @@ import (
 type collector struct {
 	mu      sync.Mutex
 	started time.Time
+	now     func() time.Time
 	line    timeline
 
 	completed, failed, incomplete int
@@ -23,24 +24,25 @@ type collector struct {
 	promptTokens, outputTokens, serverPrompt stats.Sample
 	duration, ttft, ttfa, itl, tpot, stall   stats.Sample // seconds
 	delay, lag                               stats.Sample // seconds
+	late                                     stats.Sample // delay less the time that connections took to open, seconds
+	firstError                               stats.Sample // of times to a first token, for having been read late, seconds
+	reads                                    reads
 
+	sent                int
 	firstSent, lastSent time.Duration // since started
 	firstDone, lastDone time.Duration // of completed requests
-	done                bool
+	doneTokens          int           // of requests that are not incomplete
 	service             time.Duration // sum of first token → end over completed requests
+	quickest            time.Duration // shortest time to a first token of completed requests
 
-	cached        int
-	byEvents      int
-	tokenEvents   int // of completed requests whose tokens the server counted
-	eventedTokens int // tokens of these
-
-	asked    int // output tokens asked for by completed requests
-	overhead struct{ least, most int }
+	prompts promptCounts
+	outputs outputCounts
 }
 
 func newCollector(started time.Time) *collector {
 	return &collector{
 		started:  started,
+		now:      time.Now,
 		failures: make(map[probe.Reason]int),
 		details:  make(map[probe.Reason]string),
 	}
@@ -51,15 +53,13 @@ func (c *collector) Record(r *probe.Result) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.retries += r.Retries
-	if d, ok := r.ScheduleDelay(); ok {
-		c.delay.Add(d.Seconds())
+	c.addOwnDelays(r)
+	if !r.Sent.IsZero() {
+		c.place(r)
 	}
-	for i := range r.Arrivals {
-		if lag := r.Arrivals[i].Lag; lag > 0 {
-			c.lag.Add(lag.Seconds())
-		}
+	if r.Outcome != probe.Incomplete {
+		c.doneTokens += r.OutputTokens
 	}
-	c.place(r)
 	switch r.Outcome {
 	case probe.Completed:
 		c.addCompleted(r)
@@ -75,51 +75,83 @@ func (c *collector) Record(r *probe.Result) {
 	}
 }
 
-// place puts the request and its tokens on the timeline.
-func (c *collector) place(r *probe.Result) {
-	if r.Sent.IsZero() {
-		return
-	}
-	sent := r.Sent.Sub(c.started)
-	if c.line.bins == nil {
-		c.firstSent = sent
-	}
-	c.firstSent, c.lastSent = min(c.firstSent, sent), max(c.lastSent, sent)
-	last := r.End
-	if n := len(r.Arrivals); n > 0 {
-		last = max(last, r.Arrivals[n-1].At)
-	}
-	c.line.at(sent).began++
-	if r.Outcome != probe.Incomplete {
-		c.line.at(sent+last).closed++
-	}
-
-	// Where the server did not count event by event, its total is spread over the events.
-	perEvent := 1.0
-	if events := eventsOf(r); events > 0 && r.TokenSource == probe.TokensFromServer {
-		perEvent = float64(r.OutputTokens) / float64(events)
+// addOwnDelays takes how late this process sent and saw things. What a new connection takes to open delays the send, too,
+// but is the network's and the server's.
+func (c *collector) addOwnDelays(r *probe.Result) {
+	if d, ok := r.ScheduleDelay(); ok {
+		c.delay.Add(d.Seconds())
+		c.late.Add(max(0, d-r.Phases.DNS-r.Phases.Connect-r.Phases.TLS).Seconds())
 	}
 	for i := range r.Arrivals {
-		a := &r.Arrivals[i]
-		tokens := float64(a.Tokens)
-		if a.Tokens == 0 {
-			tokens = perEvent * float64(a.Events)
+		if lag := r.Arrivals[i].Lag; lag > 0 { // known
+			c.lag.Add(lag.Seconds())
 		}
-		c.line.at(sent + a.At).tokens += tokens
+	}
+	if len(r.Arrivals) > 0 {
+		c.firstError.Add(firstTokenError(r).Seconds())
+	}
+	c.reads.add(r)
+}
+
+// place puts a request that was sent and its tokens on the timeline.
+func (c *collector) place(r *probe.Result) {
+	sent := r.Sent.Sub(c.started)
+	if c.sent == 0 {
+		c.firstSent = sent
+	}
+	c.sent++
+	c.firstSent, c.lastSent = min(c.firstSent, sent), max(c.lastSent, sent)
+	c.line.begin(sent)
+	switch r.Outcome {
+	case probe.Completed:
+		c.line.end(sent + r.End)
+	case probe.Failed: // its end may have been a silence that no event marks
+		c.line.end(c.now().Sub(c.started))
+	}
+	c.placeTokens(r, sent)
+}
+
+// placeTokens spreads the answer's tokens over its arrivals: as the server counted them event by event, or evenly over
+// the events. With no arrival they came at the end.
+func (c *collector) placeTokens(r *probe.Result, sent time.Duration) {
+	put := func(at time.Duration, tokens float64) {
+		b := c.line.at(sent + at)
+		b.tokens += tokens
+		switch r.Outcome {
+		case probe.Completed:
+			b.served += tokens / float64(r.OutputTokens)
+		case probe.Incomplete:
+			b.unfinished += tokens / float64(max(1, r.Request.OutputTokens))
+		}
+	}
+	var parts int
+	for i := range r.Arrivals {
+		parts += partsOf(&r.Arrivals[i])
+	}
+	switch {
+	case r.OutputTokens == 0:
+	case parts == 0:
+		put(r.End, float64(r.OutputTokens))
+	default:
+		perPart := float64(r.OutputTokens) / float64(parts)
+		for i := range r.Arrivals {
+			put(r.Arrivals[i].At, perPart*float64(partsOf(&r.Arrivals[i])))
+		}
 	}
 }
 
-func eventsOf(r *probe.Result) (n int) {
-	for i := range r.Arrivals {
-		n += r.Arrivals[i].Events
+// partsOf returns what an arrival counts for among those of its request.
+func partsOf(a *probe.Arrival) int {
+	if a.Tokens > 0 {
+		return a.Tokens
 	}
-	return n
+	return a.Events
 }
 
 func (c *collector) addCompleted(r *probe.Result) {
 	end := r.Sent.Sub(c.started) + r.End
-	if !c.done {
-		c.firstDone, c.done = end, true
+	if c.completed == 0 {
+		c.firstDone, c.quickest = end, r.FirstToken
 	}
 	c.firstDone, c.lastDone = min(c.firstDone, end), max(c.lastDone, end)
 	c.completed++
@@ -127,7 +159,15 @@ func (c *collector) addCompleted(r *probe.Result) {
 	done.completed++
 	done.latency += r.End.Seconds()
 	c.service += r.End - r.FirstToken
-	c.addTokens(r)
+	c.quickest = min(c.quickest, r.FirstToken)
+
+	c.promptTokens.Add(float64(r.Request.PromptTokens))
+	c.outputTokens.Add(float64(r.OutputTokens))
+	if r.PromptTokens > 0 {
+		c.serverPrompt.Add(float64(r.PromptTokens))
+	}
+	c.prompts.add(r)
+	c.outputs.add(r)
 	c.duration.Add(r.End.Seconds())
 	addDuration(&c.ttft, r.TimeToFirstToken)
 	addDuration(&c.ttfa, r.TimeToFirstAnswerToken)
@@ -144,34 +184,91 @@ func addDuration(s *stats.Sample, get func() (time.Duration, bool)) {
 	}
 }
 
-func (c *collector) addTokens(r *probe.Result) {
-	c.promptTokens.Add(float64(r.Request.PromptTokens))
-	c.outputTokens.Add(float64(r.OutputTokens))
-	c.asked += r.Request.OutputTokens
-	c.cached += r.CachedTokens
-	if r.TokenSource != probe.TokensFromServer {
-		c.byEvents++
-	} else if events := eventsOf(r); events > 0 && r.Arrivals[0].Tokens == 0 {
-		c.tokenEvents += events
-		c.eventedTokens += r.OutputTokens
-	}
+// cacheBlock is how many tokens beyond its template a prompt may share with another by chance: the first words are few,
+// and caches work in blocks of as many tokens (vLLM's default).
+const cacheBlock = 16
+
+// promptCounts compares the lengths of prompts with what the server made of them.
+type promptCounts struct {
+	overhead spread
+	counted  int // tokens of the prompts that the server counted, by our count
+	reported int // tokens that the server took from its cache, as it said
+	cached   int // of these, beyond the chat template and a block
+}
+
+func (p *promptCounts) add(r *probe.Result) {
+	p.reported += r.CachedTokens
 	if r.PromptTokens == 0 {
 		return
 	}
 	over := r.PromptTokens - r.Request.PromptTokens
-	if c.serverPrompt.Count() == 0 {
-		c.overhead.least, c.overhead.most = over, over
+	p.overhead.add(over)
+	p.counted += r.Request.PromptTokens
+	if extra := r.CachedTokens - max(0, over); extra > cacheBlock {
+		p.cached += extra
 	}
-	c.overhead.least, c.overhead.most = min(c.overhead.least, over), max(c.overhead.most, over)
-	c.serverPrompt.Add(float64(r.PromptTokens))
 }
 
-// served returns how many requests have completed and how long they took on average from their first token to their
-// end: the period with which a batch of equal requests renews itself.
-func (c *collector) served() (completed int, service time.Duration) {
+// spread is the extremes of some numbers.
+type spread struct{ count, least, most int }
+
+func (s *spread) add(n int) {
+	if s.count == 0 {
+		s.least, s.most = n, n
+	}
+	s.count++
+	s.least, s.most = min(s.least, n), max(s.most, n)
+}
+
+// outputCounts compares the lengths of answers with those asked for and with their events.
+type outputCounts struct {
+	byServer struct{ answers, asked, got, off int } // off: tokens missing or too many
+	byEvents struct{ answers, asked, got int }      // where the server did not say
+
+	// Of answers whose tokens were not counted event by event.
+	events, eventTokens int
+}
+
+func (o *outputCounts) add(r *probe.Result) {
+	asked, got := r.Request.OutputTokens, r.OutputTokens
+	if r.TokenSource != probe.TokensFromServer {
+		o.byEvents.answers++
+		o.byEvents.asked += asked
+		o.byEvents.got += got
+		return
+	}
+	o.byServer.answers++
+	o.byServer.asked += asked
+	o.byServer.got += got
+	o.byServer.off += max(asked-got, got-asked)
+	var events int
+	for i := range r.Arrivals {
+		if r.Arrivals[i].Tokens > 0 {
+			return
+		}
+		events += r.Arrivals[i].Events
+	}
+	if events > 0 {
+		o.events += events
+		o.eventTokens += got
+	}
+}
+
+// length returns the tokens of an answer for each that was asked for; 1 where nothing is known.
+func (o *outputCounts) length() float64 {
+	asked, got := o.byServer.asked+o.byEvents.asked, o.byServer.got+o.byEvents.got
+	if asked == 0 || got == 0 {
+		return 1
+	}
+	return float64(got) / float64(asked)
+}
+
+// turnover returns how many requests have completed, and the time in which a batch of equal requests renews itself: that
+// of a lone prefill and of the mean request from its first token to its end. It leaves out the time in a queue.
+func (c *collector) turnover() (completed int, period time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.completed, c.service / time.Duration(max(1, c.completed))
+	return c.completed, c.quickest + c.service/time.Duration(max(1, c.completed))
 }
 
 // counts returns how many requests have completed and failed so far.

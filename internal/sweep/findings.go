@@ -8,53 +8,57 @@ import (
 	"github.com/inferprobe/inferprobe/internal/probe"
 )
 
-// Limits of the verdict on a stage's validity. Each compares our own trouble with what is measured.
+// Limits of the verdict on a stage's validity: none of its quantiles may be off by more than 5 %. Each compares our own
+// trouble with what is measured; docs/validity.md tells operators.
 const (
-	delayShare     = 0.05 // of the median request: how late requests may leave (p99)
-	delayFloor     = 5 * time.Millisecond
-	lagShare       = 0.05 // of the median TTFT: how late answers may be seen (p99), unless gaps are longer
-	throttledShare = 0.01 // of the stage, that the cgroup may have stopped us
-	lengthShare    = 0.02 // of the output tokens asked for, that may be missing or too many
-	overheadMost   = 512  // prompt tokens a chat template may add
-	overheadSpread = 4    // by how many tokens that addition may differ between requests
-	cachedShare    = 0.10 // of the prompt tokens, that a prefix cache may have served
-	littleShare    = 0.15 // between requests in flight and rate × latency
-	eventsShare    = 0.05 // tokens beyond one an event, before gaps are called gaps of events
+	ownShare       = 0.05             // of the median TTFT: how late requests may leave or first tokens seem to come (p99)
+	delayFloor     = time.Millisecond // how late requests may leave in any case: twice what a quiet machine needs
+	mergedShare    = 0.10             // of the reads, that may have held several tokens because they were late
+	throttledShare = 0.01             // of the stage, that the cgroup may have stopped us
+	lengthShare    = 0.02             // of the output tokens asked for, that may be missing or too many
+	overheadShare  = 0.01             // of the prompt: by how much what the server adds to it may differ …
+	overheadLeast  = 4                // … or by so many tokens
+	cachedShare    = 0.05             // of the prompts' tokens, that a prefix cache may have served
+	littleShare    = 0.15             // between requests in flight and rate × latency
+	littleFailures = 0.05             // of the requests: with more, rate × latency means nothing
+	eventsShare    = 0.05             // tokens beyond one an event, before gaps are called gaps of events
 )
 
 // measurement is what is known about a stage's measurement beside its results.
 type measurement struct {
 	settled   *settler      // of a throughput stage
 	throttled time.Duration // by the CPU quota, during the stage
+	guard     string        // the guard that ended the stage, with its numbers; "" if none did
 	verify    error         // of a sample of the prompts sent, by a full encode
+	overhead  spread        // what the server added to prompts of different lengths before the stage
 	forced    bool          // the server was told to produce exactly the length asked for
 }
 
-// judge returns what a reader must know about the measurement of stage.
+// judge returns what a reader must know about the measurement of stage, which is over.
 func (c *collector) judge(s *probe.Stage, m measurement) []probe.Finding {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	j := &judgement{stage: s}
+	j := &judgement{collector: c, stage: s, lasted: s.Ended.Sub(s.Started)}
 	j.samples()
 	j.scheduleDelay()
 	j.receiveLag()
-	if limit := throttledShare * s.Ended.Sub(s.Started).Seconds(); m.throttled.Seconds() > limit {
-		j.invalid(probe.FindingCPUThrottled, "the CPU quota stopped this process for %s of %s",
-			round(m.throttled), round(s.Ended.Sub(s.Started)))
-	}
-	if n := s.Failures[probe.ReasonClientOverload]; n > 0 {
-		j.invalid(probe.FindingClientOverload, "%d requests were not sent: the in-flight limit was reached", n)
-	}
+	j.throttling(m.throttled)
+	j.overload()
 	if m.settled != nil {
-		j.settled(c, m.settled)
+		j.settled(m.settled)
 	}
-	j.prompts(c, m.verify)
-	j.outputs(c, m.forced)
+	if m.guard != "" {
+		j.note(probe.FindingEndedByGuard, "after %s: %s", round(j.lasted), m.guard)
+	}
+	j.promptLengths(m.verify, m.overhead)
+	j.cachedPrompts()
+	j.outputLengths(m.forced)
+	j.tokenCounts()
 	return j.findings
 }
 
 type judgement struct {
+	*collector
 	stage    *probe.Stage
+	lasted   time.Duration
 	findings []probe.Finding
 }
 
@@ -67,88 +71,121 @@ func (j *judgement) note(name probe.FindingName, format string, args ...any) {
 }
 
 func (j *judgement) samples() {
-	if need := probe.MinSamples(0.90); j.stage.Completed < need {
-		j.invalid(probe.FindingTooFewSamples, "%d completed requests; a 90th percentile needs %d", j.stage.Completed, need)
+	if need := probe.MinSamples(0.90); j.completed < need {
+		j.invalid(probe.FindingTooFewSamples, "%d completed requests; a 90th percentile needs %d", j.completed, need)
 	}
 }
 
+// scheduleDelay looks at how late requests left. Latencies count from the send and hold none of it, but requests that
+// leave together by mistake wait for each other at the endpoint, for up to as long.
 func (j *judgement) scheduleDelay() {
-	d := j.stage.ScheduleDelay
-	if d.Count == 0 {
-		return
+	limit := delayFloor.Seconds()
+	if j.ttft.Count() > 0 {
+		limit = max(limit, ownShare*j.ttft.Quantile(0.5))
 	}
-	if limit := max(delayFloor.Seconds(), delayShare*j.stage.RequestDuration.P50); d.P99 > limit {
-		j.invalid(probe.FindingScheduleDelay, "requests left up to %s late (p99), more than %s", ms(d.P99), ms(limit))
+	if late := j.late.Quantile(0.99); late > limit {
+		j.invalid(probe.FindingScheduleDelay, "requests left up to %s late (p99), more than %s", ms(late), ms(limit))
 	}
 }
 
-// receiveLag compares how late this process saw answers with what it measures: a lag below the gap between tokens, or
-// below a twentieth of the time to the first one, leaves the kernel's times what they are.
+// receiveLag looks at what late reads have done to the times of tokens.
 func (j *judgement) receiveLag() {
-	lag := j.stage.ReceiveLag
-	if lag.Count == 0 || j.stage.TimeToFirstToken.Count == 0 {
+	if j.ttft.Count() == 0 {
 		return
 	}
-	limit := max(lagShare*j.stage.TimeToFirstToken.P50, j.stage.TimePerOutputToken.P50)
-	if lag.P99 > limit {
-		j.invalid(probe.FindingReceiveLag, "answers were read up to %s late (p99), more than %s", ms(lag.P99), ms(limit))
+	if late, limit := j.firstError.Quantile(0.99), ownShare*j.ttft.Quantile(0.5); late > limit {
+		j.invalid(probe.FindingReceiveLag, "first tokens were read late, together with later ones: their times are off by up "+
+			"to %s (p99), more than %s", ms(late), ms(limit))
+	}
+	if merged := j.reads.merged(); merged > mergedShare {
+		j.invalid(probe.FindingReceiveLag, "%.0f %% of the reads were so late that they held several tokens, whose gaps are "+
+			"not known", 100*merged)
 	}
 }
 
-// settled checks the throughput stage: that its rate came to rest, and Little's law over the window.
-func (j *judgement) settled(c *collector, s *settler) {
+func (j *judgement) throttling(throttled time.Duration) {
+	if throttled.Seconds() > throttledShare*j.lasted.Seconds() {
+		j.invalid(probe.FindingCPUThrottled, "the CPU quota stopped this process for %s of %s", round(throttled), round(j.lasted))
+	}
+}
+
+func (j *judgement) overload() {
+	if n := j.failures[probe.ReasonClientOverload]; n > 0 {
+		j.invalid(probe.FindingClientOverload, "%d requests were not sent: the in-flight limit was reached", n)
+	}
+}
+
+// settled checks the throughput stage: that its rate came to rest, and Little's law over the window, which also holds the
+// latencies against the rate.
+func (j *judgement) settled(s *settler) {
 	if !s.settled {
-		j.invalid(probe.FindingNotSettled, "the rate did not settle within %s", round(j.stage.Ended.Sub(j.stage.Started)))
+		j.invalid(probe.FindingNotSettled, "%s", s.unsettled(j.lasted))
 		return
 	}
-	from, to := j.stage.WindowStart, j.stage.WindowEnd
-	completed, latency := c.line.latency(from, to)
-	expected := float64(completed) / (to - from).Seconds() * latency
+	completed, latency := j.line.latency(j.stage.WindowStart, j.stage.WindowEnd)
+	if completed == 0 || float64(j.failed) > littleFailures*float64(j.completed) {
+		return
+	}
+	expected := j.stage.RequestsPerSecond * latency
 	if math.Abs(j.stage.InFlight-expected) > littleShare*j.stage.InFlight {
-		j.note(probe.FindingNotSettled, "%.1f requests in flight, but rate × latency is %.1f (Little's law)",
-			j.stage.InFlight, expected)
+		j.note(probe.FindingNotSettled, "the rate has settled but latencies have not: %.1f requests in flight, where rate × "+
+			"latency is %.1f (Little's law)", j.stage.InFlight, expected)
 	}
 }
 
-func (j *judgement) prompts(c *collector, verify error) {
+// promptLengths compares prompt lengths by the server's count and by the tokenizer. A chat template adds the same to every
+// prompt; a tokenizer that is not the model's is off by more for longer prompts, or by chance.
+func (j *judgement) promptLengths(verify error, before spread) {
 	if verify != nil {
 		j.invalid(probe.FindingTokenMismatch, "a prompt sent is not as long as asked for: %v", verify)
 	}
-	if c.serverPrompt.Count() > 0 {
-		least, most := c.overhead.least, c.overhead.most
-		if least < 0 || most > overheadMost || most-least > overheadSpread {
-			j.invalid(probe.FindingTokenMismatch,
-				"the server counted %+d to %+d tokens against the tokenizer's %.0f; is it the model's?",
-				least, most, c.promptTokens.Mean())
-		}
-		if share := float64(c.cached) / (c.serverPrompt.Mean() * float64(c.serverPrompt.Count())); share > cachedShare {
-			j.invalid(probe.FindingCachedPrompts, "the server took %.0f %% of the prompt tokens from its cache", 100*share)
-		}
+	if j.prompts.overhead.count == 0 {
+		return
+	}
+	over := j.prompts.overhead
+	if before.count > 0 {
+		over.add(before.least)
+		over.add(before.most)
+	}
+	limit := max(overheadLeast, int(overheadShare*j.promptTokens.Mean()))
+	if over.least < -limit || over.most-over.least > limit {
+		j.invalid(probe.FindingTokenMismatch, "the server counts %+d to %+d tokens on top of the tokenizer's; a chat template "+
+			"adds the same to every prompt: this is not the model's tokenizer", over.least, over.most)
 	}
 }
 
-// outputs compares the answers' lengths with those asked for. Where the protocol has no way to force a length, as with
-// hosted APIs, a difference is told but does not invalidate the stage.
-func (j *judgement) outputs(c *collector, forced bool) {
-	if c.completed == 0 {
+func (j *judgement) cachedPrompts() {
+	if cached, all := j.prompts.cached, j.prompts.counted; float64(cached) > cachedShare*float64(all) {
+		j.invalid(probe.FindingCachedPrompts, "the server took %.0f %% of the prompts' tokens from its cache",
+			100*float64(cached)/float64(all))
+	}
+}
+
+// outputLengths compares the answers' lengths with those asked for. Where the protocol has no way to force a length, as
+// with hosted APIs, a difference is told but does not invalidate the stage.
+func (j *judgement) outputLengths(forced bool) {
+	o := &j.outputs.byServer
+	if float64(o.off) <= lengthShare*float64(o.asked) {
 		return
 	}
-	got := c.outputTokens.Mean() * float64(c.completed)
-	if off := got/float64(c.asked) - 1; math.Abs(off) > lengthShare {
-		tell := j.note
-		if forced {
-			tell = j.invalid
-		}
-		tell(probe.FindingOutputLength, "%.1f output tokens a request where %.1f were asked for",
-			c.outputTokens.Mean(), float64(c.asked)/float64(c.completed))
+	tell := j.note
+	if forced {
+		tell = j.invalid
 	}
-	if c.byEvents > 0 {
-		j.note(probe.FindingNoServerUsage, "no usage in %d of %d answers: output tokens are counted by events",
-			c.byEvents, c.completed)
+	n := float64(o.answers)
+	tell(probe.FindingOutputLength, "%.1f output tokens a request where %.1f were asked for, %.1f too few or too many",
+		float64(o.got)/n, float64(o.asked)/n, float64(o.off)/n)
+}
+
+func (j *judgement) tokenCounts() {
+	if o := &j.outputs.byEvents; o.answers > 0 {
+		n := float64(o.answers)
+		j.note(probe.FindingNoServerUsage, "no usage in %d of %d answers: output tokens are counted by events, %.1f a request "+
+			"where %.1f tokens were asked for", o.answers, j.completed, float64(o.got)/n, float64(o.asked)/n)
 	}
-	if float64(c.eventedTokens) > (1+eventsShare)*float64(c.tokenEvents) {
+	if tokens, events := float64(j.outputs.eventTokens), float64(j.outputs.events); tokens > (1+eventsShare)*events {
 		j.note(probe.FindingTokensPerEvent, "%.1f tokens an event, not counted by the server: gaps are between events",
-			float64(c.eventedTokens)/float64(c.tokenEvents))
+			tokens/events)
 	}
 }
 

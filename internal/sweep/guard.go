@@ -30,13 +30,14 @@ const (
 	guardSlowShare = 0.1
 )
 
-// guard watches one stage.
+// guard watches one stage. It may be used from many goroutines.
 type guard struct {
 	Guards
 	mu        sync.Mutex
 	completed int
 	failed    int
-	slow      int
+	answered  int // requests that got a first token, or waited for it in vain
+	slow      int // of these, too long
 	reason    string
 	detail    string
 }
@@ -48,29 +49,31 @@ func (g *guard) record(r *probe.Result) {
 	switch {
 	case r.Outcome == probe.Completed:
 		g.completed++
-		if g.TimeToFirstToken > 0 && r.FirstToken > g.TimeToFirstToken {
-			g.slow++
-		}
 	case r.Outcome == probe.Failed && r.Reason != probe.ReasonClientOverload:
 		g.failed++
 	}
-	g.judge()
+	if ttft, ok := r.TimeToFirstToken(); ok || r.Reason == probe.ReasonTimeoutFirstToken {
+		g.answered++
+		if !ok || ttft > g.TimeToFirstToken {
+			g.slow++
+		}
+	}
+	if g.reason == "" {
+		g.reason, g.detail = g.judge()
+	}
 }
 
-func (g *guard) judge() {
+// judge returns why the stage must end as things stand, or "".
+func (g *guard) judge() (reason, detail string) {
 	finished := g.completed + g.failed
-	if g.reason != "" || finished == 0 {
-		return
-	}
 	enough := finished >= guardRequests || g.completed == 0 && g.failed >= guardAllFailed
-	if rate := float64(g.failed) / float64(finished); enough && g.MaxErrorRate > 0 && rate > g.MaxErrorRate {
-		g.reason = skipErrorRate
-		g.detail = fmt.Sprintf("%d of %d requests failed, more than %.3g %%", g.failed, finished, 100*g.MaxErrorRate)
+	switch {
+	case g.MaxErrorRate > 0 && enough && float64(g.failed) > g.MaxErrorRate*float64(finished):
+		return skipErrorRate, fmt.Sprintf("%d of %d requests failed, more than %.3g %%", g.failed, finished, 100*g.MaxErrorRate)
+	case g.TimeToFirstToken > 0 && g.slow >= guardSlowLeast && float64(g.slow) > guardSlowShare*float64(g.answered):
+		return skipTTFT, fmt.Sprintf("%d of %d first tokens took longer than %s", g.slow, g.answered, g.TimeToFirstToken)
 	}
-	if g.slow >= guardSlowLeast && float64(g.slow) > guardSlowShare*float64(g.completed) {
-		g.reason = skipTTFT
-		g.detail = fmt.Sprintf("%d of %d first tokens took longer than %s", g.slow, g.completed, g.TimeToFirstToken)
-	}
+	return "", ""
 }
 
 // tripped returns why the stage must end, or "".

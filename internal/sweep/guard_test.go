@@ -1,6 +1,7 @@
 package sweep
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -8,8 +9,10 @@ import (
 )
 
 func TestGuard(t *testing.T) {
-	ok := probe.Result{Outcome: probe.Completed, FirstToken: time.Second}
-	slow := probe.Result{Outcome: probe.Completed, FirstToken: time.Minute}
+	arrival := []probe.Arrival{{Events: 1}}
+	ok := probe.Result{Outcome: probe.Completed, FirstToken: time.Second, Arrivals: arrival}
+	slow := probe.Result{Outcome: probe.Completed, FirstToken: time.Minute, Arrivals: arrival}
+	late := probe.Result{Outcome: probe.Failed, Reason: probe.ReasonTimeoutFirstToken}
 	bad := probe.Result{Outcome: probe.Failed, Reason: probe.ReasonHTTP5xx}
 	ours := probe.Result{Outcome: probe.Failed, Reason: probe.ReasonClientOverload}
 	cut := probe.Result{Outcome: probe.Incomplete}
@@ -38,6 +41,12 @@ func TestGuard(t *testing.T) {
 		"cut requests are not errors":      {limits, both(times(9, ok), times(99, cut)), ""},
 		"slow first tokens":                {limits, both(times(10, ok), times(3, slow)), skipTTFT},
 		"a few slow first tokens":          {limits, both(times(100, ok), times(3, slow)), ""},
+		"two of two is not yet much":       {limits, times(2, slow), ""},
+		"a tenth is the limit":             {limits, both(times(27, ok), times(3, slow)), ""},
+		"more than a tenth":                {limits, both(times(26, ok), times(3, slow)), skipTTFT},
+		"first tokens that never come":     {Guards{TimeToFirstToken: time.Second}, times(3, late), skipTTFT},
+		"errors come before slowness":      {limits, times(3, late), skipErrorRate},
+		"the first reason stays":           {limits, both(times(3, bad), times(9, slow)), skipErrorRate},
 		"switched off":                     {Guards{}, both(times(99, bad), times(99, slow)), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -49,5 +58,29 @@ func TestGuard(t *testing.T) {
 				t.Errorf("tripped %q (%s), want %q", got, detail, test.want)
 			}
 		})
+	}
+}
+
+func TestGuardConcurrently(t *testing.T) {
+	g := &guard{Guards: Guards{MaxErrorRate: 0.5}}
+	var recording sync.WaitGroup
+	for w := range 8 {
+		recording.Go(func() {
+			for range 100 {
+				r := &probe.Result{Outcome: probe.Completed}
+				if w%4 > 0 { // three quarters
+					r = &probe.Result{Outcome: probe.Failed, Reason: probe.ReasonReset}
+				}
+				g.record(r)
+				g.tripped()
+			}
+		})
+	}
+	recording.Wait()
+	if g.completed != 200 || g.failed != 600 {
+		t.Errorf("%d completed and %d failed, want 200 and 600", g.completed, g.failed)
+	}
+	if reason, _ := g.tripped(); reason != skipErrorRate {
+		t.Errorf("tripped %q", reason)
 	}
 }

@@ -1,26 +1,31 @@
 package sweep
 
 import (
+	"fmt"
 	"sync"
 	"time"
+
+	"github.com/inferprobe/inferprobe/internal/probe"
 )
 
 const (
 	settleWindows = 3    // windows that must agree
 	settleSpread  = 0.05 // (highest − lowest) / mean of their rates
 	settleShare   = 20   // a window is at least this fraction of the stage's limit
+	settleMarks   = 40   // in a window of that length
 )
 
-// settler decides when the rate of a throughput stage has settled: three windows in a row, each as long as a request's
-// service time and at least a twentieth of the stage, whose token rates lie within 5 % of their mean. A batch of equal
-// requests begins and ends in waves with the period of the service time, so that shorter windows would see the waves.
+// settler decides when the rate of a throughput stage has settled: three windows in a row, each as long as a batch takes
+// to renew itself and at least a twentieth of the stage, whose token rates lie within 5 % of their mean. A batch of equal
+// requests begins and ends in waves of that period, so that shorter windows would see the waves.
+//
 // Before it the ramp is over: as many requests have completed as are in flight, so that each of those met the full queue,
-// or half the stage has passed.
+// or half the stage has passed. And enough have completed for the stage to be valid, as long as there is time.
 type settler struct {
 	limit       time.Duration // of the stage
 	concurrency int           // requests in flight
 	started     time.Time
-	served      func() (completed int, service time.Duration)
+	turnover    func() (completed int, period time.Duration)
 	events      func() int64 // token events so far
 
 	mu      sync.Mutex
@@ -29,31 +34,32 @@ type settler struct {
 	window  [2]time.Duration // since started
 }
 
+// mark is how many token events there had been at a time since the start.
 type mark struct {
 	at     time.Duration
 	events int64
 }
 
-// check samples the counter and reports whether the rate has settled.
+// check samples the counter and reports whether the rate has settled. It may be called from many goroutines, as often as
+// one likes.
 func (s *settler) check(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at := now.Sub(s.started)
-	if n := len(s.marks); s.settled || n > 0 && at-s.marks[n-1].at < s.period()/4 {
+	at, shortest := now.Sub(s.started), s.limit/settleShare
+	if n := len(s.marks); s.settled || n > 0 && at-s.marks[n-1].at < shortest/settleMarks {
 		return s.settled
 	}
 	s.marks = append(s.marks, mark{at, s.events()})
-	completed, service := s.served()
+	completed, period := s.turnover()
 	if completed == 0 || completed < s.concurrency && at < s.limit/2 {
 		s.marks = s.marks[len(s.marks)-1:]
 		return false
 	}
-	s.settled = s.agree(max(service, s.limit/settleShare), at)
+	if completed >= probe.MinSamples(0.90) {
+		s.settled = s.agree(max(period, shortest), at)
+	}
 	return s.settled
 }
-
-// period is how often the counter is looked at.
-func (s *settler) period() time.Duration { return s.limit / settleShare / 10 }
 
 // agree compares the rates of the last windows of length w.
 func (s *settler) agree(w, now time.Duration) bool {
@@ -93,4 +99,20 @@ func (s *settler) nearest(offset time.Duration) (mark, bool) {
 		}
 	}
 	return mark{}, false
+}
+
+// unsettled says why the rate of a stage that lasted for so long has not settled.
+func (s *settler) unsettled(lasted time.Duration) string {
+	completed, period := s.turnover()
+	switch need := settleWindows * max(period, s.limit/settleShare); {
+	case lasted < s.limit:
+		return fmt.Sprintf("the stage ended after %s, before its rate had settled", round(lasted))
+	case completed < probe.MinSamples(0.90):
+		return fmt.Sprintf("only %d requests completed within %s; longer stages would do", completed, round(lasted))
+	case 2*need > s.limit:
+		return fmt.Sprintf("requests take so long that %s would have to be watched after the ramp; stages of %s are too "+
+			"short for that", round(need), round(s.limit))
+	default:
+		return fmt.Sprintf("the rate still changed by more than %.0f %% at the end of %s", 100*settleSpread, round(lasted))
+	}
 }

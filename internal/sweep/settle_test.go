@@ -3,6 +3,8 @@ package sweep
 import (
 	"cmp"
 	"math"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -24,13 +26,13 @@ func drive(s *settler, limit time.Duration, rate func(at time.Duration) float64)
 
 func TestSettler(t *testing.T) {
 	const limit = 120 * time.Second
-	// Requests complete from the end of the ramp on, after 2 s from their first token unless the test says otherwise.
-	served := func(s *settler, ramp, service time.Duration) func() (int, time.Duration) {
+	// Requests complete from the end of the ramp on, in batches of 2 s unless the test says otherwise.
+	turnover := func(s *settler, ramp, period time.Duration, completed int) func() (int, time.Duration) {
 		return func() (int, time.Duration) {
 			if s.marks[len(s.marks)-1].at < ramp {
 				return 0, 0
 			}
-			return 100, cmp.Or(service, 2*time.Second)
+			return cmp.Or(completed, 100), cmp.Or(period, 2*time.Second)
 		}
 	}
 	steady := func(time.Duration) float64 { return 1000 }
@@ -43,50 +45,82 @@ func TestSettler(t *testing.T) {
 	dying := func(at time.Duration) float64 { return 1000 * math.Exp(-at.Seconds()/8) }
 
 	for name, test := range map[string]struct {
-		rate    func(time.Duration) float64
-		ramp    time.Duration
-		service time.Duration
+		rate   func(time.Duration) float64
+		ramp   time.Duration
+		period time.Duration
 
 		concurrency      int           // 100 requests are the first to complete
+		completed        int           // …or so many
 		earliest, latest time.Duration // latest 0 = must not settle
 	}{
 		"a steady rate settles after three windows":     {rate: steady, earliest: 18 * time.Second, latest: 20 * time.Second},
 		"windows begin after the first completion":      {rate: steady, ramp: 10 * time.Second, earliest: 27 * time.Second, latest: 30 * time.Second},
-		"a window holds a whole wave":                   {rate: waves, service: 6 * time.Second, earliest: 18 * time.Second, latest: 30 * time.Second},
+		"a window holds a whole wave":                   {rate: waves, period: 6 * time.Second, earliest: 18 * time.Second, latest: 30 * time.Second},
 		"a slow turnover is waited for until half time": {rate: steady, concurrency: 512, earliest: 77 * time.Second, latest: 80 * time.Second},
 		"a rate that still falls does not settle":       {rate: dying},
 		"nothing completes, nothing settles":            {rate: steady, ramp: time.Hour},
+		"nothing arrives, nothing settles":              {rate: func(time.Duration) float64 { return 0 }},
+		"as many as a 90th percentile needs":            {rate: steady, completed: 36, earliest: 18 * time.Second, latest: 20 * time.Second},
+		"too few to say something with":                 {rate: steady, completed: 35},
+		"periods longer than a sixth of the stage":      {rate: steady, period: 30 * time.Second, earliest: 90 * time.Second, latest: 93 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &settler{concurrency: cmp.Or(test.concurrency, 10)}
-			s.served = served(s, test.ramp, test.service)
+			s.turnover = turnover(s, test.ramp, test.period, test.completed)
 			at := drive(s, limit, test.rate)
 			if at < test.earliest || at > test.latest {
 				t.Errorf("settled after %s, want between %s and %s", at, test.earliest, test.latest)
 			}
-			if w := s.window[1] - s.window[0]; at != 0 && (w < 17*time.Second || w > 19*time.Second) {
-				t.Errorf("window %v is not three windows of 6 s", s.window)
+			want := settleWindows * max(6*time.Second, test.period)
+			if w := s.window[1] - s.window[0]; at != 0 && (w < want-time.Second || w > want+time.Second) {
+				t.Errorf("window %v is not %s, three times the period or the twentieth of the stage", s.window, want)
 			}
 		})
 	}
 }
 
-func TestTimeline(t *testing.T) {
-	var line timeline
-	// Ten requests a second of half a second each, from 0 to 10 s: five in flight.
-	for i := range 100 {
-		at := time.Duration(i) * 100 * time.Millisecond
-		line.at(at).began++
-		line.at(at+500*time.Millisecond).closed++
-		line.at(at + 250*time.Millisecond).tokens += 8
+func TestUnsettled(t *testing.T) {
+	for name, test := range map[string]struct {
+		completed int
+		period    time.Duration
+		lasted    time.Duration
+		want      string
+	}{
+		"ended early": {100, time.Second, 3 * time.Second, "the stage ended after 3s, before its rate had settled"},
+		"too few":     {35, time.Second, time.Minute, "only 35 requests completed within 1m0s; longer stages would do"},
+		"too slow": {100, 11 * time.Second, time.Minute, "requests take so long that 33s would have to be watched after the " +
+			"ramp; stages of 1m0s are too short for that"},
+		"not steady": {100, time.Second, time.Minute, "the rate still changed by more than 5 % at the end of 1m0s"},
+	} {
+		s := &settler{limit: time.Minute, turnover: func() (int, time.Duration) { return test.completed, test.period }}
+		if got := s.unsettled(test.lasted); got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
 	}
-	if got := line.tokens(time.Second, 9*time.Second); math.Abs(got-8*80) > 8 {
-		t.Errorf("%.0f tokens in [1 s, 9 s), want 640", got)
+}
+
+func TestSettlerConcurrently(t *testing.T) {
+	var events atomic.Int64
+	s := &settler{
+		limit: 20 * time.Second, started: epoch, events: events.Load,
+		turnover: func() (int, time.Duration) { return 1000, time.Second },
 	}
-	if got := line.inFlight(time.Second, 9*time.Second); math.Abs(got-5) > 0.2 {
-		t.Errorf("%.2f in flight, want 5", got)
+	var checking sync.WaitGroup
+	for range 8 {
+		checking.Go(func() {
+			for range 1000 {
+				at := events.Add(1)
+				s.check(epoch.Add(time.Duration(at) * time.Millisecond))
+			}
+		})
 	}
-	if got := line.inFlight(3*time.Hour, 4*time.Hour); got != 0 {
-		t.Errorf("%.2f in flight after the end", got)
+	checking.Wait()
+	for i := 1; i < len(s.marks); i++ {
+		if s.marks[i].at <= s.marks[i-1].at {
+			t.Fatalf("mark %d is at %s, after one at %s", i, s.marks[i].at, s.marks[i-1].at)
+		}
+	}
+	if !s.settled {
+		t.Error("a steady rate has not settled within eight windows")
 	}
 }

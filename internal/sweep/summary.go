@@ -2,6 +2,7 @@ package sweep
 
 import (
 	"maps"
+	"math"
 	"time"
 
 	"github.com/inferprobe/inferprobe/internal/load"
@@ -12,12 +13,13 @@ import (
 // window is the part of a stage over which rates are taken, as offsets from its start.
 type window struct{ from, to time.Duration }
 
-func (w window) seconds() float64 { return (w.to - w.from).Seconds() }
+func (w window) length() time.Duration { return w.to - w.from }
 
-// summarise returns the stage as the report shows it, without its findings.
+// shortestWindow is what a window must at least be to be called steady.
+const shortestWindow = 5 * binWidth
+
+// summarise returns the stage as the report shows it, without its findings. It is called once the stage is over.
 func (c *collector) summarise(s named, out load.Outcome, settled *settler) probe.Stage {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	stage := probe.Stage{
 		Name: s.name, Profile: s.Profile, TargetRate: s.Rate,
 		Started: out.Started, Ended: out.Ended,
@@ -36,54 +38,82 @@ func (c *collector) summarise(s named, out load.Outcome, settled *settler) probe
 		ScheduleDelay:          distribution(&c.delay),
 		ReceiveLag:             distribution(&c.lag),
 		ServerPromptTokens:     distribution(&c.serverPrompt),
-		CachedTokens:           c.cached,
-		TokensByEvents:         c.byEvents,
+		CachedTokens:           c.prompts.reported,
+		TokensByEvents:         c.outputs.byEvents.answers,
 	}
 	w := c.window(s, out, settled)
 	stage.WindowStart, stage.WindowEnd = w.from, w.to
-	if w.to > w.from {
+	if w.length() > 0 {
 		stage.InFlight = c.line.inFlight(w.from, w.to)
-		stage.OutputTokensPerSecond = c.line.tokens(w.from, w.to) / w.seconds()
-		stage.RequestsPerSecond = c.requestRate(s, w, stage.OutputTokensPerSecond)
+		stage.RequestsPerSecond, stage.OutputTokensPerSecond = c.rates(w)
 	}
 	return stage
 }
 
-// window chooses the measured part of a stage: for the throughput stage the settled windows, or its second half; for an
-// open loop the time from the first completion, when the requests in flight have reached their steady number, to the
-// last send or the end; for the synchronous stage first send to last completion.
+// window chooses the measured part of a stage, where the endpoint is as busy as the stage makes it: for one request after
+// another, from the first send to the last completion; for a throughput stage the windows over which its rate settled,
+// else the second half; for an open loop from when requests in flight have reached their number to the end.
 func (c *collector) window(s named, out load.Outcome, settled *settler) window {
-	length := out.Ended.Sub(out.Started)
+	end := min(out.Ended.Sub(out.Started), s.MaxDuration)
 	switch {
-	case !c.done:
+	case c.sent == 0:
 		return window{}
+	case c.completed == 0:
+		return window{c.firstSent, end}
 	case s.Profile == probe.ProfileSynchronous:
-		return window{c.firstSent, c.lastDone}
+		return c.whole()
 	case settled != nil && settled.settled:
 		return window{settled.window[0], settled.window[1]}
 	}
-	end := min(length, s.MaxDuration)
-	if out.Ending == load.EndedByRequests {
-		end = c.lastSent
-	}
 	w := window{c.firstDone, end}
-	if s.Profile == probe.ProfileThroughput && out.Ending != load.EndedByRequests {
+	switch {
+	case s.Profile != probe.ProfileThroughput:
+		w = c.openWindow(s, out, end)
+	case out.Ending == load.EndedByRequests: // from here on places stay free
+		w.to = c.lastSent
+	default:
 		w.from = max(w.from, end/2)
 	}
-	if w.to-w.from < 5*binWidth { // few requests: no steady part to speak of
-		return window{c.firstSent, c.lastDone}
+	if w.length() < shortestWindow { // few requests: no steady part to speak of
+		return c.whole()
 	}
 	return w
 }
 
-// requestRate returns requests per second over the window: the token rate in units of a mean answer. Tokens arrive all
-// the time, completions in waves, so that this is steady where a count of completions is not.
-func (c *collector) requestRate(s named, w window, tokenRate float64) float64 {
-	tokens := c.outputTokens.Mean()
-	if s.Profile == probe.ProfileSynchronous || tokens == 0 {
-		return float64(c.completed) / w.seconds()
+// whole is the window that holds all that was completed.
+func (c *collector) whole() window { return window{c.firstSent, c.lastDone} }
+
+// openWindow is the window of an open loop. A request stays for its latency, so that the number in flight grows for as
+// long; the median stands for it, or half the stage where an overloaded endpoint gets ever slower. The window is a whole
+// number of gaps between sends, so that it holds as many requests as were sent in its length wherever it begins.
+func (c *collector) openWindow(s named, out load.Outcome, end time.Duration) window {
+	if s.Rate*end.Seconds() < 1 {
+		return window{}
 	}
-	return tokenRate / tokens
+	gap := 1 / s.Rate // seconds
+	if out.Ending == load.EndedByRequests {
+		end = min(end, c.lastSent+seconds(gap))
+	}
+	from := max(c.firstDone, min(seconds(c.duration.Quantile(0.5)), end/2))
+	const rounding = 1e-6
+	gaps := math.Floor((end-from).Seconds()/gap + rounding)
+	return window{from, from + seconds(max(0, gaps)*gap)}
+}
+
+func seconds(s float64) time.Duration { return time.Duration(math.Round(s * float64(time.Second))) }
+
+// rates returns requests and output tokens per second over the window. A request counts by its tokens as they arrive:
+// completions come in waves when a batch of equal requests ends at once, tokens come all the time, so that the rate does
+// not depend on whether the window holds one wave more or less. Tokens of failed requests are output, but no requests.
+func (c *collector) rates(w window) (requests, tokens float64) {
+	length := w.length().Seconds()
+	switch {
+	case c.completed == 0:
+		return 0, c.line.tokens(w.from, w.to) / length
+	case w == c.whole():
+		return float64(c.completed) / length, float64(c.doneTokens) / length
+	}
+	return c.line.served(w.from, w.to, c.outputs.length()) / length, c.line.tokens(w.from, w.to) / length
 }
 
 func distribution(s *stats.Sample) probe.Distribution {
@@ -91,7 +121,7 @@ func distribution(s *stats.Sample) probe.Distribution {
 		return probe.Distribution{}
 	}
 	return probe.Distribution{
-		Count: int(s.Count()), Mean: s.Mean(), Min: s.Min(), Max: s.Max(),
+		Count: s.Count(), Mean: s.Mean(), Min: s.Min(), Max: s.Max(),
 		P01: s.Quantile(0.01), P05: s.Quantile(0.05), P10: s.Quantile(0.10), P25: s.Quantile(0.25), P50: s.Quantile(0.50),
 		P75: s.Quantile(0.75), P90: s.Quantile(0.90), P95: s.Quantile(0.95), P99: s.Quantile(0.99),
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"slices"
 
 	"github.com/inferprobe/inferprobe/internal/openai"
 	"github.com/inferprobe/inferprobe/internal/probe"
@@ -29,85 +31,108 @@ type Pools interface {
 	Pool(ctx context.Context, ref string) (*prompt.Pool, error)
 }
 
-// ready is a target that can be measured: discovered, with a client and prompts.
+// ready is what a cycle needs to measure its target. The server is known as soon as it has been found.
 type ready struct {
 	server   openai.Server
+	workload probe.Workload
 	client   *openai.Client
 	source   *source
-	forced   bool // the dialect can force the length of an answer, and the server took it
-	workload probe.Workload
+	forced   bool   // the dialect can force the length of an answer, and the server took it
+	overhead spread // prompt tokens that the server counted beyond ours
 }
 
 // prepare finds out what answers at the target's URL, loads the tokenizer and agrees on a request body. A failure is
 // the reason for which the cycle fails.
-func prepare(ctx context.Context, t *Target, pools Pools, seed uint64, log *slog.Logger) (*ready, *probe.CycleFailure) {
+func (r *ready) prepare(ctx context.Context, t *Target, pools Pools, seed uint64, log *slog.Logger) *probe.CycleFailure {
 	server, err := openai.Discover(ctx, t.Client, t.Model)
 	if err != nil {
-		return nil, failure(ctx, probe.CycleDiscovery, err)
+		return failure(ctx, probe.CycleDiscovery, err)
 	}
 	if t.Dialect != "" {
 		server.Dialect = t.Dialect
 	}
 	if server.Note != "" {
-		log.Warn(server.Note, "endpoint", t.Name)
+		log.Warn(server.Note)
 	}
-	r := &ready{server: server, workload: t.Workload}
+	r.server, r.workload = server, t.Workload
 	if r.workload.Tokenizer = t.Tokenizer; r.workload.Tokenizer == "" {
 		r.workload.Tokenizer = server.Model.ID
 	}
-	if fail := fits(r.workload, server.Model); fail != nil {
-		return r, fail
+	if fail := r.fits(); fail != nil {
+		return fail
 	}
 	pool, err := pools.Pool(ctx, r.workload.Tokenizer)
 	if err != nil {
-		return r, failure(ctx, probe.CycleTokenizer, err)
+		return failure(ctx, probe.CycleTokenizer, err)
 	}
 	opts := t.Client
 	opts.BaseURL = server.BaseURL
 	if r.client, err = openai.New(opts); err != nil {
-		return r, failure(ctx, probe.CycleDiscovery, err)
+		return failure(ctx, probe.CycleDiscovery, err)
 	}
 	encoder := openai.NewEncoder(openai.API(t.Workload.API), server.Dialect, server.Model.ID)
 	r.source = newSource(encoder, pool, r.workload, seed)
-	if err := r.calibrate(ctx, t, log); err != nil {
-		r.client.Close()
-		return r, failure(ctx, probe.CycleDiscovery, err)
+	if err := r.calibrate(ctx, log); err != nil {
+		return failure(ctx, probe.CycleDiscovery, err)
 	}
-	return r, nil
+	return r.fits() // with the chat template, too
 }
 
-// calibrate agrees with the server on the extras of a request body.
-func (r *ready) calibrate(ctx context.Context, t *Target, log *slog.Logger) error {
-	r.source.length = r.source.prompts.Next()
-	agreed, err := r.client.Calibrate(ctx, r.source.encoder, r.source.append, r.source.length)
-	if err != nil {
-		return err
+// close frees what prepare has got.
+func (r *ready) close() {
+	if r.client != nil {
+		r.client.Close()
 	}
-	if len(agreed.Dropped) > 0 {
-		log.Warn("the server refuses some of its dialect's options; measuring without them", "endpoint", t.Name,
-			"dialect", r.server.Dialect, "dropped", agreed.Dropped)
+}
+
+// calibrate agrees with the server on the extras of a request body, and learns from prompts of two lengths what its chat
+// template adds: the same to both, if the tokenizer is the model's.
+func (r *ready) calibrate(ctx context.Context, log *slog.Logger) error {
+	longer := r.source.prompts.Next()
+	for _, length := range []int{longer, max(1, longer/2)} {
+		r.source.length = length
+		agreed, err := r.client.Calibrate(ctx, r.source.encoder, r.source.append, length)
+		if err != nil {
+			return err
+		}
+		if len(agreed.Dropped) > 0 {
+			log.Warn("the server refuses some of its dialect's options; measuring without them",
+				"dialect", r.server.Dialect, "dropped", agreed.Dropped)
+		}
+		r.source.encoder = agreed.Encoder
+		if agreed.Counted {
+			r.overhead.add(agreed.Overhead)
+		}
 	}
-	r.source.encoder = agreed.Encoder
-	for _, extra := range agreed.Encoder.Extras() {
-		r.forced = r.forced || extra == "ignore_eos"
-	}
-	if agreed.Counted {
-		log.Debug("calibrated", "endpoint", t.Name, "template_tokens", agreed.Overhead)
-	}
+	r.forced = slices.Contains(r.source.encoder.Extras(), "ignore_eos")
+	log.Debug("calibrated", "template_tokens_least", r.overhead.least,
+		"template_tokens_most", r.overhead.most)
 	return r.source.verify()
 }
 
 // fits checks the longest request against the model's context, where the server says how long that is.
-func fits(w probe.Workload, model openai.Model) *probe.CycleFailure {
-	longest := max(w.PromptTokens.Mean, w.PromptTokens.Max) + max(w.OutputTokens.Mean, w.OutputTokens.Max)
-	if model.MaxLength == 0 || longest <= model.MaxLength {
+func (r *ready) fits() *probe.CycleFailure {
+	model := &r.server.Model
+	prompts, outputs, template := longest(r.workload.PromptTokens), longest(r.workload.OutputTokens), max(0, r.overhead.least)
+	if model.MaxLength == 0 || prompts+outputs+template <= model.MaxLength {
 		return nil
 	}
 	return &probe.CycleFailure{
 		Reason: probe.CycleContext,
-		Detail: fmt.Sprintf("%d prompt and output tokens do not fit the %d tokens that %s allows; ask for fewer",
-			longest, model.MaxLength, model.ID),
+		Detail: fmt.Sprintf("%d prompt tokens, %d of the chat template and %d output tokens do not fit the %d tokens that %s "+
+			"allows; ask for fewer", prompts, template, outputs, model.MaxLength, model.ID),
 	}
+}
+
+// longest returns the greatest length that has to be reckoned with: five standard deviations above the mean come up once
+// in millions.
+func longest(l probe.Length) int {
+	most := max(l.Mean, l.Min, l.Max)
+	if l.Variance > 0 && l.Max <= l.Mean {
+		const deviations = 5
+		most = max(l.Mean, l.Min) + int(math.Ceil(deviations*math.Sqrt(float64(l.Variance))))
+	}
+	return most
 }
 
 // failure turns an error into a cycle's failure: with the request's reason where it has one.

@@ -1,0 +1,86 @@
+package sweep
+
+import (
+	"time"
+
+	"github.com/inferprobe/inferprobe/internal/probe"
+)
+
+// What it means to read late. The kernel merges the segments that wait to be read and gives all of them the time of the
+// last, so that a late read is exact as long as it holds one token. One that holds several has the time of the last of
+// them: the gaps between them are averaged, and a first token among them seems to have come later than it did. The lag of
+// such a read does not tell how late it was, since it counts from the last token, too; how many tokens it holds does.
+
+// promptly is the lag up to which a read cannot have met a second token: a tenth of a gap, or what a scheduler needs.
+func promptly(gap time.Duration) time.Duration { return max(gap/10, 500*time.Microsecond) }
+
+// reads counts the reads after the first token of each request: those that were prompt and those that were late, and of
+// either those that held several token events.
+type reads struct{ prompt, promptSeveral, late, lateSeveral int }
+
+func (n *reads) add(r *probe.Result) {
+	gap := eventGap(r, 1)
+	for i := range r.Arrivals {
+		switch a := &r.Arrivals[i]; {
+		case i == 0 || a.Lag == 0: // no gap before it, or no time from the kernel
+		case a.Lag <= promptly(gap):
+			n.prompt++
+			n.promptSeveral += several(a)
+		default:
+			n.late++
+			n.lateSeveral += several(a)
+		}
+	}
+}
+
+// merged returns the share of the reads that held several events because they were late: what late reads have more than
+// prompt ones, which have what the server sends together. Where hardly a read is prompt that cannot be told, and every
+// late one that held several counts.
+func (n *reads) merged() float64 {
+	together := 0.0
+	if n.prompt > n.late {
+		together = float64(n.promptSeveral) / float64(n.prompt) * float64(n.late)
+	}
+	return max(0, float64(n.lateSeveral)-together) / float64(max(1, n.prompt+n.late))
+}
+
+func several(a *probe.Arrival) int {
+	if a.Events > 1 {
+		return 1
+	}
+	return 0
+}
+
+// firstTokenError estimates by how much the time of the first token is late because it was read late together with
+// others: it came as many gaps before the end of the second arrival as there are events between.
+func firstTokenError(r *probe.Result) time.Duration {
+	if len(r.Arrivals) == 0 {
+		return 0
+	}
+	first := &r.Arrivals[0]
+	if len(r.Arrivals) == 1 { // a whole answer in one read: no gap is known
+		return first.Lag * time.Duration(several(first))
+	}
+	second, gap := &r.Arrivals[1], eventGap(r, 2)
+	between := first.Events + second.Events - 1
+	if between == 1 || max(first.Lag, second.Lag) <= promptly(gap) {
+		return 0
+	}
+	came := second.At - time.Duration(between)*gap
+	return min(first.At, max(0, first.At-came))
+}
+
+// eventGap returns the mean gap between token events behind the first arrivals, so many of them, or behind the first
+// where there are no more; 0 where there is no gap at all.
+func eventGap(r *probe.Result, behind int) time.Duration {
+	last := len(r.Arrivals) - 1
+	if last < 1 {
+		return 0
+	}
+	from := min(behind, last) - 1
+	var events int
+	for i := from + 1; i <= last; i++ {
+		events += r.Arrivals[i].Events
+	}
+	return (r.Arrivals[last].At - r.Arrivals[from].At) / time.Duration(max(1, events))
+}
