@@ -2,6 +2,7 @@ package openai
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -51,7 +52,8 @@ func (c *Client) Warm(ctx context.Context, n int) (opened, failed int) {
 
 // get asks for a document at path under base and returns its head and body. The error is an *Error.
 func (c *Client) get(ctx context.Context, path string) (*http.Response, []byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.opts.ConnectTimeout+documentTimeout)
+	limit := c.opts.ConnectTimeout + documentTimeout
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var connected, handshake atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
@@ -66,6 +68,9 @@ func (c *Client) get(ctx context.Context, path string) (*http.Response, []byte, 
 		if body, err = io.ReadAll(io.LimitReader(response.Body, maxDocument)); err == nil {
 			return response, body, nil
 		}
+	}
+	if connected.Load() && errors.Is(err, context.DeadlineExceeded) {
+		return nil, nil, c.errorf(probe.ReasonTimeoutTotal, "%s: no answer within %v", where, limit)
 	}
 	reason := networkReason(err, connected.Load(), handshake.Load())
 	return nil, nil, c.errorf(reason, "%s: %s", where, errorText(err))
