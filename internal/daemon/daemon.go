@@ -163,11 +163,14 @@ func (d *Daemon) cycle(ctx context.Context, p *endpointProbe) *probe.Cycle {
 	p.metrics.CycleEnded(c)
 	p.finished(c)
 	attrs := []any{"took", c.Ended.Sub(c.Started).Round(time.Millisecond), "stages", len(c.Stages)}
-	if c.Failure != nil {
-		log.Error("cycle failed", append(attrs, "reason", c.Failure.Reason, "detail", c.Failure.Detail)...)
-	} else {
+	switch f := c.Failure; {
+	case f == nil:
 		log.Info("cycle finished", append(attrs, "capacity_requests_per_second", round2(c.Capacity.RequestsPerSecond),
 			"capacity_output_tokens_per_second", round2(c.Capacity.OutputTokensPerSecond))...)
+	case f.Reason == probe.CycleInterrupted: // as every restart does
+		log.Warn("cycle interrupted", append(attrs, "detail", f.Detail)...)
+	default:
+		log.Error("cycle failed", append(attrs, "reason", f.Reason, "detail", f.Detail)...)
 	}
 	d.done.Lock()
 	defer d.done.Unlock()
@@ -189,7 +192,9 @@ func (d *Daemon) run(ctx context.Context, p *endpointProbe, log *slog.Logger) (c
 			}
 		}
 	}()
-	return sweep.Run(ctx, p.target, d.pools, &observer{daemon: d, probe: p, log: log}, log)
+	c = sweep.Run(ctx, p.target, d.pools, &observer{daemon: d, probe: p, log: log}, log)
+	conclude(c, p.config)
+	return c
 }
 
 func round2(v float64) float64 { return float64(int64(v*100+0.5)) / 100 }

@@ -39,9 +39,14 @@ type pageData struct {
 // newPage returns the template of the status page.
 func newPage() *template.Template {
 	return template.Must(template.New("page").Funcs(template.FuncMap{
-		"when":   when,
-		"took":   func(c CycleStatus) string { return c.Ended.Sub(c.Started).Round(time.Second).String() },
-		"number": func(v float64) string { return fmt.Sprintf("%.2f", v) },
+		"when": when,
+		"took": func(c CycleStatus) string { return c.Ended.Sub(c.Started).Round(time.Second).String() },
+		"capacity": func(v float64) string {
+			if v == 0 {
+				return "–" // not measured
+			}
+			return fmt.Sprintf("%.2f", v)
+		},
 		"report": func(c CycleStatus) string { return "api/v1/cycles/" + url.PathEscape(c.ID) }, // relative: a proxy may add a prefix
 	}).Parse(pageHTML))
 }
