@@ -20,7 +20,7 @@ func TestTimelineTokens(t *testing.T) {
 		want     float64
 	}{
 		{0, 30 * milli, 70},
-		{0, time.Hour, 70},
+		{0, time.Minute, 70},
 		{10 * milli, 20 * milli, 20},
 		{5 * milli, 25 * milli, 5 + 20 + 20}, // half of the outer bins
 		{12 * milli, 14 * milli, 4},          // a fifth of one bin

@@ -1,0 +1,240 @@
+package sweep
+
+import (
+	"bytes"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/inferprobe/inferprobe/internal/metrics"
+	"github.com/inferprobe/inferprobe/internal/openai"
+	"github.com/inferprobe/inferprobe/internal/probe"
+	"github.com/inferprobe/inferprobe/internal/report"
+	"github.com/inferprobe/inferprobe/internal/sim"
+	"github.com/inferprobe/inferprobe/internal/sim/simtest"
+)
+
+// fixedFault is a simulator that answers every request after the same times and with the same fault, "" for none.
+func fixedFault(fault string) sim.Options {
+	o := steady()
+	if fault != "" {
+		o.Faults = []sim.FaultRate{{Fault: fault, Probability: 1}}
+	}
+	return o
+}
+
+// TestProvokedFindings provokes every finding that the other side can bring about, and looks for it where operators do.
+// Each stage is 40 requests at 100 a second.
+func TestProvokedFindings(t *testing.T) {
+	counting := func(count func(words []string) int) sim.Options {
+		o := steady()
+		o.CountTokens = func(text string) int { return count(strings.Fields(text)) }
+		return o
+	}
+	inFours := steady()
+	inFours.TokensPerEvent = 4
+	for name, test := range map[string]struct {
+		server  sim.Options
+		dialect openai.Dialect
+		change  func(*Target)
+		want    probe.FindingName // "" if nothing is to be found
+		note    bool              // it does not invalidate
+		not     probe.FindingName
+	}{
+		"the tokenizer of another model, two tokens a word": {
+			server: counting(func(words []string) int { return 2 * len(words) }), want: probe.FindingTokenMismatch,
+		},
+		"the tokenizer of another model, some words in two": {
+			server: counting(func(words []string) int {
+				n := len(words)
+				for _, w := range words {
+					n += strings.Count(w, "a")
+				}
+				return n
+			}), want: probe.FindingTokenMismatch,
+		},
+		"a long chat template": {
+			server: counting(func(words []string) int { return len(words) + 1500 }), not: probe.FindingTokenMismatch,
+		},
+		"max_tokens is ignored": {
+			server: fixedFault("ignore_max_tokens"), dialect: openai.DialectVLLM, want: probe.FindingOutputLength,
+		},
+		"answers are short": {server: fixedFault("short"), dialect: openai.DialectVLLM, want: probe.FindingOutputLength},
+		"ignore_eos is ignored": {
+			server: fixedFault("ignore_eos_ignored"), dialect: openai.DialectVLLM, want: probe.FindingOutputLength,
+		},
+		"answers are short where that cannot be helped": {
+			server: fixedFault("short"), dialect: openai.DialectOllama, want: probe.FindingOutputLength, note: true,
+		},
+		"prompts come from a cache":       {server: fixedFault("cached_tokens=32"), want: probe.FindingCachedPrompts},
+		"the template comes from a cache": {server: fixedFault("cached_tokens=8"), not: probe.FindingCachedPrompts},
+		"no usage":                        {server: fixedFault("usage_missing"), want: probe.FindingNoServerUsage, note: true},
+		"several tokens an event":         {server: inFours, want: probe.FindingTokensPerEvent, note: true},
+		"several tokens an event, each counted": {
+			server: inFours, dialect: openai.DialectVLLM, not: probe.FindingTokensPerEvent,
+		},
+		"more requests in flight than allowed": {
+			server: fixedFault("slow_headers=300ms"), want: probe.FindingClientOverload,
+			change: func(target *Target) { target.Plan.MaxInFlight = 4 },
+		},
+		"few requests": {
+			server: steady(), want: probe.FindingTooFewSamples, change: func(target *Target) { target.Plan.MaxRequests = 35 },
+		},
+		"enough requests": {server: steady(), not: probe.FindingTooFewSamples},
+		"a rate that has not settled": {
+			server: steady(), want: probe.FindingNotSettled,
+			change: func(target *Target) { target.Plan.Profile = probe.ProfileThroughput },
+		},
+		"errors that a guard minds": {
+			server: fixedFault("no_finish,usage_missing,error_event"), want: probe.FindingEndedByGuard, note: true,
+			change: func(target *Target) { target.Guards.MaxErrorRate = 0.1 },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			faults := test.server.Faults
+			test.server.Faults = nil
+			server, url := simtest.Start(t, test.server)
+			o := &observer{onDiscovered: func() {
+				if err := server.SetFaults(faults); err != nil {
+					t.Error(err)
+				}
+			}}
+			target := targetAt(url, Plan{
+				Profile: probe.ProfileConstant, RateList: []float64{100}, MaxRequests: 40, MaxDuration: 30 * time.Second,
+			})
+			target.Dialect = test.dialect
+			if test.change != nil {
+				test.change(target)
+			}
+			c := run(t.Context(), t, target, o)
+			if len(c.Stages) != 1 {
+				t.Fatalf("%d stages, failure %+v", len(c.Stages), c.Failure)
+			}
+			if s := &c.Stages[0]; test.not != "" && has(s, test.not) {
+				t.Errorf("found %v", s.Findings)
+			}
+			if test.want != "" {
+				checkVisible(t, c, test.want, !test.note)
+			}
+		})
+	}
+}
+
+// checkVisible checks that a finding on the only stage of a cycle can be seen wherever operators look.
+func checkVisible(t *testing.T, c *probe.Cycle, name probe.FindingName, invalidates bool) {
+	t.Helper()
+	s := &c.Stages[0]
+	var found *probe.Finding
+	for i := range s.Findings {
+		if s.Findings[i].Name == name {
+			found = &s.Findings[i]
+		}
+	}
+	if found == nil || found.Invalidates != invalidates || found.Detail == "" {
+		t.Fatalf("%s, invalidating: %v, is not among %v", name, invalidates, s.Findings)
+	}
+	if s.Valid() && invalidates {
+		t.Error("the stage is valid nevertheless")
+	}
+	var text, json bytes.Buffer
+	const wide = 4000 // so that no line is wrapped
+	if err := report.Text(&text, c, wide); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(text.String(), found.Detail) {
+		t.Errorf("the report does not say %q:\n%s", found.Detail, text.String())
+	}
+	if err := report.WriteJSON(&json, c); err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := report.ParseJSON(json.Bytes())
+	if err != nil || !has(&parsed[0].Stages[0], name) || parsed[0].Stages[0].Valid() != s.Valid() {
+		t.Errorf("the JSON report does not say %s (%v)", name, err)
+	}
+	checkMetric(t, c)
+}
+
+// checkMetric checks that stage_valid says what the report does.
+func checkMetric(t *testing.T, c *probe.Cycle) {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	metrics.New(registry, metrics.Classic).Add(c.Endpoint, nil, []string{c.Stages[0].Name}).CycleEnded(c)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[bool]float64{true: 1}[c.Stages[0].Valid()]
+	for _, f := range families {
+		if f.GetName() == "inferprobe_stage_valid" && c.Failure == nil && f.GetMetric()[0].GetGauge().GetValue() != want {
+			t.Errorf("stage_valid is %v, want %v", f.GetMetric()[0].GetGauge().GetValue(), want)
+		}
+	}
+}
+
+// slowSource takes its time for each request.
+type slowSource struct {
+	*source
+	each time.Duration
+}
+
+func (s slowSource) Next(req *probe.Request) {
+	time.Sleep(s.each)
+	s.source.Next(req)
+}
+
+// TestScheduleDelayIsFound has requests take longer to make than they are apart, so that they leave ever later.
+func TestScheduleDelayIsFound(t *testing.T) {
+	_, url := simtest.Start(t, steady())
+	c := prepared(t, targetAt(url, Plan{
+		Profile: probe.ProfileConstant, RateList: []float64{200}, MaxRequests: 40, MaxDuration: 30 * time.Second,
+	}))
+	c.engine.Source = slowSource{c.ready.source, 10 * milli} // the last one is 40 × (10 − 5) = 200 ms late
+	c.runStages(t.Context())
+	checkVisible(t, c.Cycle, probe.FindingScheduleDelay, true)
+}
+
+// prepared returns a cycle that is about to run its stages.
+func prepared(t *testing.T, target *Target) *cycle {
+	t.Helper()
+	c := newCycle(target, &observer{}, discardLog())
+	t.Cleanup(c.ready.close)
+	if !c.prepare(t.Context(), wordPools{}) {
+		t.Fatal(c.Failure)
+	}
+	return c
+}
+
+// TestReceiveLagIsFound leaves the readers one processor, which they share with busy neighbours: each of these has it for
+// 10 ms at a time, in which ten tokens come. The simulator suffers, too, but the kernel's times are of what it does.
+func TestReceiveLagIsFound(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells the kernel's receive times")
+	}
+	_, url := simtest.Start(t, sim.Options{Fixed: &sim.FixedTiming{TimeToFirstToken: 30 * milli, InterTokenLatency: milli}})
+	target := targetAt(url, Plan{
+		Profile: probe.ProfileConstant, RateList: []float64{50}, MaxRequests: 20, MaxDuration: 30 * time.Second,
+	})
+	target.Workload.OutputTokens.Mean = 32
+	c := prepared(t, target)
+	before := runtime.GOMAXPROCS(1)
+	done := make(chan struct{})
+	for range 3 {
+		go func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+			}
+		}()
+	}
+	c.runStages(t.Context())
+	close(done)
+	runtime.GOMAXPROCS(before)
+	checkVisible(t, c.Cycle, probe.FindingReceiveLag, true)
+}
