@@ -210,7 +210,7 @@ func (a *attempt) connection() {
 
 // stale reports whether the server closed a pooled connection before the request reached it.
 func (a *attempt) stale() bool {
-	return a.reused && a.ctx.Err() == nil && a.res.Retries == 0 && a.exchange.LastRead().At.IsZero()
+	return a.reused && a.ctx.Err() == nil && a.exchange.LastRead().At.IsZero()
 }
 
 // scratch is what reading an answer needs and the next answer can use again.

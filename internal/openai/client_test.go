@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -21,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/inferprobe/inferprobe/internal/probe"
+	"github.com/inferprobe/inferprobe/internal/sse"
 )
 
 // TestReplay sends a request for every recording over a real connection: the server writes each recorded read as one
@@ -530,29 +532,89 @@ func TestCancelledBeforeItIsSent(t *testing.T) {
 	}
 }
 
-// TestBodyStillInUse cancels requests that the server does not read, and uses the memory of those bodies that Do leaves
-// with the caller: the race detector tells if the transport still reads it.
+// TestBodyStillInUse has a server answer in the middle of the send. The transport may be done with the body by the time
+// Do returns, but not every time.
 func TestBodyStillInUse(t *testing.T) {
-	listener := httptest.NewUnstartedServer(nil).Listener // accepts, and nothing else
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer listener.Close()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			io.CopyN(io.Discard, conn, 1<<20)
+			(&rawConn{Conn: conn}).document(307, "", "elsewhere")
+			io.Copy(io.Discard, conn)
+			conn.Close()
+		}
+	}()
 	client := newClient(t, "http://"+listener.Addr().String(), Options{})
-	body := make([]byte, 16<<20)
-	for range 5 {
-		ctx, cancel := context.WithTimeoutCause(t.Context(), 10*time.Millisecond, probe.ErrStageEnded)
-		req, res := &probe.Request{Body: body}, new(probe.Result)
-		client.Do(ctx, req, res)
-		cancel()
-		if res.Outcome != probe.Incomplete || res.Sent.IsZero() {
-			t.Errorf("%v %q (%s), sent %v", res.Outcome, res.Reason, res.Detail, res.Sent)
+	taken := 0
+	for range 20 {
+		req, res := &probe.Request{Body: make([]byte, 64<<20)}, new(probe.Result)
+		if client.Do(t.Context(), req, res); res.Reason != probe.ReasonNotAStream || res.Sent.IsZero() {
+			t.Fatalf("%v %q (%s), sent %v", res.Outcome, res.Reason, res.Detail, res.Sent)
 		}
-		if clear(req.Body); req.Body == nil {
-			body = make([]byte, 16<<20)
+		if req.Body == nil {
+			taken++
+			break
 		}
+	}
+	if taken == 0 {
+		t.Error("a body that is being sent was left with the caller every time")
 	}
 	server := startRaw(t, func(c *rawConn) { c.whole(1) })
 	req := &probe.Request{Body: []byte("{}")}
 	if newClient(t, server.url(), Options{}).Do(t.Context(), req, new(probe.Result)); string(req.Body) != "{}" {
 		t.Errorf("the body of a request that was written is %q afterwards", req.Body)
+	}
+}
+
+// TestTransport holds what no short test can see.
+func TestTransport(t *testing.T) {
+	client := newClient(t, "http://localhost/v1", Options{MaxInFlight: 7})
+	for _, transport := range []*http.Transport{client.pooled, client.fresh} {
+		if d := transport.IdleConnTimeout; d <= 0 || d >= 5*time.Second {
+			t.Errorf("connections are kept for %v; uvicorn closes them after 5s", d)
+		}
+		if !transport.DisableCompression || transport.Proxy == nil || transport.Protocols.HTTP2() || transport.MaxConnsPerHost != 0 {
+			t.Errorf("%+v", transport)
+		}
+	}
+	if client.pooled.MaxIdleConnsPerHost != 7 || client.fresh.MaxIdleConnsPerHost >= 0 {
+		t.Error("wrong numbers of idle connections")
+	}
+}
+
+// TestArrivals takes events with times and lags of all kinds.
+func TestArrivals(t *testing.T) {
+	sent := time.Now()
+	s := &stream{res: new(probe.Result), sent: sent, decoder: new(decoder)}
+	for _, event := range []struct {
+		at, lag time.Duration
+		tokens  int
+		known   bool
+	}{
+		{10, 5, 1, true}, {10, 6, 2, true}, // one read
+		{20, 3, 1, true}, {20, 3, 0, false}, // one of two events is not counted
+		{30, 9, 0, true}, {30, 4, 2, true}, // text that was held back, then tokens
+		{40, 0, 0, false},
+	} {
+		s.arrive(&sse.Event{At: sent.Add(event.at), Lag: event.lag}, event.tokens, event.known)
+	}
+	want := []probe.Arrival{
+		{At: 10, Lag: 6, Events: 2, Tokens: 3}, {At: 20, Lag: 3, Events: 2}, {At: 30, Lag: 9, Events: 2, Tokens: 2},
+		{At: 40, Events: 1},
+	}
+	if diff := cmp.Diff(want, s.res.Arrivals); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if s.res.FirstToken != 10 || s.res.LastToken != 40 || s.res.End != 40 {
+		t.Errorf("first %v, last %v, end %v", s.res.FirstToken, s.res.LastToken, s.res.End)
 	}
 }
 

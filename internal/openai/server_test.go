@@ -93,10 +93,9 @@ func (s *rawServer) converse(c *rawConn) {
 		if err != nil {
 			return
 		}
-		if c.request = request; request.Header.Get("Expect-No-Read") == "" {
-			if c.body, err = io.ReadAll(request.Body); err != nil {
-				return
-			}
+		c.request = request
+		if c.body, err = io.ReadAll(request.Body); err != nil {
+			return
 		}
 		s.requests.Add(1)
 		s.answer(c)
