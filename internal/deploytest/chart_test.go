@@ -254,6 +254,21 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 }
 
+// The values that the chart's README shows are accepted.
+func TestDocumentedValues(t *testing.T) {
+	blocks := regexp.MustCompile("(?s)```yaml\n(.+?)```").FindAllStringSubmatch(read(t, chart+"/README.md"), -1)
+	if len(blocks) == 0 {
+		t.Fatal("the README shows no values")
+	}
+	for _, b := range blocks {
+		file := filepath.Join(t.TempDir(), "values.yaml")
+		if err := os.WriteFile(file, []byte(b[1]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		checkConfiguration(t, render(t, "--values", file))
+	}
+}
+
 func TestReadmeIsCurrent(t *testing.T) {
 	out, err := run(t, chart, tool(t, "helm-docs"), "--dry-run", "--sort-values-order", "file")
 	if err != nil {
