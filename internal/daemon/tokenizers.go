@@ -2,7 +2,9 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,7 +40,7 @@ func (p *pools) Pool(ctx context.Context, ref string) (*prompt.Pool, error) {
 	started := time.Now()
 	tok, err := p.load(ctx, ref)
 	if err != nil {
-		return nil, err
+		return nil, p.withoutToken(err)
 	}
 	pool, err := prompt.NewPool(tok)
 	if err != nil {
@@ -59,4 +61,13 @@ func (p *pools) load(ctx context.Context, ref string) (*tokenizer.Tokenizer, err
 		return tokenizer.FromBytes(ref, json)
 	}
 	return tokenizer.Load(ctx, ref, p.hub)
+}
+
+// withoutToken returns err without the Hub's token, which a Hub, or a proxy in its place, may repeat in its answer. The
+// text goes into reports.
+func (p *pools) withoutToken(err error) error {
+	if token := p.hub.Token; token != "" && strings.Contains(err.Error(), token) {
+		return errors.New(strings.ReplaceAll(err.Error(), token, "[redacted]"))
+	}
+	return err
 }
