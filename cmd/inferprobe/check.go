@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,24 +18,30 @@ func newCheck() *cobra.Command {
 		Short: "Validate the configuration and tell what it costs",
 		Long: `check reads the configuration as serve does and names every error at once, with its file, line and key. It sends
 nothing to any endpoint. Exit code 0 if the configuration is good, 2 if not.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := load(cmd, file)
 			if err != nil {
 				return err
 			}
-			out := cmd.OutOrStdout()
+			for _, w := range c.Warnings {
+				fmt.Fprintln(cmd.ErrOrStderr(), "inferprobe: warning:", w.Error())
+			}
 			if file == "" {
 				file = "the environment"
 			}
-			fmt.Fprintf(out, "%s is valid: %d endpoint(s)\n", file, len(c.Endpoints))
+			var text strings.Builder
+			fmt.Fprintf(&text, "%s is valid: %s\n", file, count(len(c.Endpoints), "endpoint"))
 			for i := range c.Endpoints {
-				describe(out, &c.Endpoints[i])
+				describe(&text, &c.Endpoints[i])
+			}
+			if _, err := io.WriteString(cmd.OutOrStdout(), text.String()); err != nil {
+				return workError(err)
 			}
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&file, "config.file", "", "configuration file (default: the environment, as serve)")
+	cmd.Flags().StringVar(&file, "config.file", "", "configuration `file` (default: the environment, as serve)")
 	return cmd
 }
 
@@ -43,7 +50,8 @@ func describe(w io.Writer, e *config.Endpoint) {
 	c := e.Cost()
 	fmt.Fprintf(w, "\n%s\n", e.Name)
 	fmt.Fprintf(w, "  endpoint  %s\n", e.URL)
-	fmt.Fprintf(w, "  cycle     %d stage(s), at most %s, %.3g a day\n", c.Stages, c.LongestCycle.Round(time.Second), c.CyclesPerDay)
+	fmt.Fprintf(w, "  cycle     %s, at most %s, %.3g a day\n", count(c.Stages, "stage"), c.LongestCycle.Round(time.Second),
+		c.CyclesPerDay)
 	if c.TokensPerDay > 0 {
 		fmt.Fprintf(w, "  tokens    at most %s a day: %.0f requests a cycle of %d tokens\n",
 			tokens(c.TokensPerDay), c.RequestsPerCycle, c.TokensPerRequest)
@@ -53,6 +61,14 @@ func describe(w io.Writer, e *config.Endpoint) {
 		"            cycle of %d tokens; at 1 and 20 req/s that is %s a day\n",
 		e.Sweep.MaxDuration.Seconds(), c.Synchronous, c.Throughput, c.TokensPerRequest,
 		tokens(c.CyclesPerDay*float64(c.TokensPerRequest)*e.Sweep.MaxDuration.Seconds()*(c.Synchronous+20*c.Throughput)))
+}
+
+// count says how many of something there are.
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // tokens formats a number of tokens as the configuration takes it: 20M, 1.5k.

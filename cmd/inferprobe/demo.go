@@ -27,7 +27,7 @@ func newDemo() *cobra.Command {
 		Short: "Simulator and daemon in one: see it work in a minute",
 		Long: `demo starts the simulator and the daemon in one process, on loopback. A whole cycle of eleven stages takes about a
 minute; then the daemon goes on until ^C. It needs no network, no GPU and no configuration.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cycles < 0 {
 				return usageError(fmt.Errorf("--cycles: %d is less than 0; write 0 for no end", cycles))
@@ -35,7 +35,7 @@ minute; then the daemon goes on until ^C. It needs no network, no GPU and no con
 			if !cmd.Flags().Changed("web.listen-address") {
 				pages.addresses = []string{freeAddress(demoAddress)}
 			}
-			return demo(cmd.Context(), &logs, pages, cycles)
+			return runDemo(cmd.Context(), &logs, pages, cycles)
 		},
 	}
 	cmd.Flags().IntVar(&cycles, "cycles", 0, "end after this many cycles (0: never)")
@@ -44,7 +44,7 @@ minute; then the daemon goes on until ^C. It needs no network, no GPU and no con
 	return cmd
 }
 
-func demo(ctx context.Context, logs *logFlags, pages webFlags, cycles int) error {
+func runDemo(ctx context.Context, logs *logFlags, pages webFlags, cycles int) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return &exitError{exitNotMeasured, err.Error()}
@@ -54,7 +54,7 @@ func demo(ctx context.Context, logs *logFlags, pages webFlags, cycles int) error
 	if err != nil {
 		return err
 	}
-	s, err := startWith(c, logs)
+	s, err := beginWith(c, logs)
 	if err != nil {
 		return err
 	}

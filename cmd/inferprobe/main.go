@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/prometheus/common/version"
 	"github.com/spf13/cobra"
 )
 
@@ -18,6 +19,8 @@ const (
 	exitNotMeasured  = 1 // an endpoint could not be measured, or inferprobe could not do its work
 	exitBadUsage     = 2 // flags, environment or configuration
 	exitUnsatisfying = 3 // measured, but an objective is violated, where --fail-on asks for it
+
+	exitSignal = 128 // plus the number of the signal, as shells have it
 )
 
 // exitError carries an exit code; an empty message has been printed already.
@@ -30,14 +33,15 @@ func (e *exitError) Error() string { return e.message }
 
 func usageError(err error) error { return &exitError{exitBadUsage, err.Error()} }
 
+func workError(err error) error { return &exitError{exitNotMeasured, err.Error()} }
+
 func main() { os.Exit(run()) }
 
-// run is main with an exit code. The first SIGINT or SIGTERM ends the work in order; a second one ends the process.
+// run is main with an exit code.
 func run() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop)
-	err := newRoot().ExecuteContext(ctx)
+	// A reader of our output that goes away must not end a daemon: the write fails instead.
+	signal.Ignore(syscall.SIGPIPE)
+	err := newRoot().ExecuteContext(untilSignal())
 	if err == nil {
 		return exitDone
 	}
@@ -51,6 +55,19 @@ func run() int {
 	return code
 }
 
+// untilSignal returns a context that the first SIGINT or SIGTERM ends. A second one ends the process at once.
+func untilSignal() context.Context {
+	ctx, end := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2) // neither is lost, however soon the second one comes
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		<-signals
+		end()
+		os.Exit(exitSignal + int((<-signals).(syscall.Signal)))
+	}()
+	return ctx
+}
+
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "inferprobe",
@@ -61,11 +78,28 @@ possible, then nine rates between the two), exports every observation to Prometh
 Try it without an endpoint:   inferprobe demo
 Measure an endpoint once:     inferprobe run --url http://localhost:8000/v1
 Keep measuring:               inferprobe serve --config.file inferprobe.yaml`,
+		Version:       version.Print("inferprobe"),
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cmd.SetOut(cmd.ErrOrStderr())
+			_ = cmd.Help() // its only error is that of a closed standard error
+			return &exitError{code: exitBadUsage}
+		},
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w; `%s --help` lists the flags", err, cmd.CommandPath())
+	})
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newServe(), newRun(), newCheck(), newSim(), newDemo(), newVersion())
 	return root
+}
+
+// noArgs refuses arguments, which no command takes.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s takes flags only, not %q; `%s --help` lists them", cmd.Name(), args[0], cmd.CommandPath())
 }

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
+	"fmt"
+	"net"
 	"net/http"
+	"os"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,7 +16,6 @@ import (
 
 	"github.com/inferprobe/inferprobe/internal/daemon"
 	"github.com/inferprobe/inferprobe/internal/probe"
-	"github.com/inferprobe/inferprobe/internal/report"
 	"github.com/inferprobe/inferprobe/internal/web"
 )
 
@@ -28,8 +29,10 @@ type webFlags struct {
 }
 
 func (w *webFlags) add(fs *pflag.FlagSet, address string) {
-	fs.StringSliceVar(&w.addresses, "web.listen-address", []string{address}, "address of /metrics and the pages; repeatable")
-	fs.StringVar(&w.configFile, "web.config.file", "", "TLS and basic auth, in the format of Prometheus's exporter-toolkit")
+	fs.StringSliceVar(&w.addresses, "web.listen-address", []string{address},
+		"`address` of /metrics and the pages; repeatable")
+	fs.StringVar(&w.configFile, "web.config.file", "",
+		"`file` with TLS and basic auth, in the format of Prometheus's exporter-toolkit")
 }
 
 func newServe() *cobra.Command {
@@ -42,37 +45,58 @@ func newServe() *cobra.Command {
 		Long: `serve measures each configured endpoint on its schedule, for ever, and serves /metrics.
 
 Without --config.file one endpoint comes from the environment: OPENAI_API_BASE_URL, TOKENIZER, HF_TOKEN, and where needed
-OPENAI_API_KEY and MODEL.`,
-		Args: cobra.NoArgs,
+OPENAI_API_KEY and MODEL.
+
+SIGTERM or SIGINT ends it in order: the running stage stops, what it measured is reported, exit code 0. A second signal
+ends it at once.`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := start(cmd, file, &logs)
+			s, err := begin(cmd, file, &logs)
 			if err != nil {
 				return err
 			}
 			return serve(cmd.Context(), s, pages, 0)
 		},
 	}
-	cmd.Flags().StringVar(&file, "config.file", "", "configuration file")
+	cmd.Flags().StringVar(&file, "config.file", "", "configuration `file`")
 	logs.add(cmd.Flags())
 	pages.add(cmd.Flags(), defaultAddress)
 	return cmd
 }
 
 // serve runs the daemon and its pages until ctx ends or, with cycles > 0, each endpoint has been measured that often.
-func serve(ctx context.Context, s *started, pages webFlags, cycles int) error {
+func serve(ctx context.Context, s *session, pages webFlags, cycles int) error {
+	s.announceEnd(ctx)
 	registry := prometheus.NewRegistry()
 	d := daemon.New(daemon.Options{
 		Config: s.config, Version: version.Version, Registry: registry, Hub: s.hub, Log: s.log,
-		Progress: s.screen.progress, Finished: s.printReport,
+		Progress: s.screen.progress,
+		Finished: func(c *probe.Cycle) {
+			s.screen.finished(c.Endpoint.Name)
+			s.printReport(c)
+		},
 	})
 	server := web.NewServer(web.Options{
 		Addresses: pages.addresses, ConfigFile: pages.configFile, Gatherer: registry, Registerer: registry,
 		State: d, Logger: s.log, Version: version.Version,
 	})
 	if err := server.Listen(); err != nil {
-		return &exitError{exitNotMeasured, err.Error()}
+		return listenError(err)
 	}
 	return alongside(ctx, server, func(ctx context.Context) { d.Serve(ctx, cycles) })
+}
+
+// listenError tells an address that cannot be had now from one, or a web configuration, that is wrong.
+func listenError(err error) error {
+	var network *net.OpError
+	var system *os.SyscallError
+	switch {
+	case errors.As(err, &network) && errors.As(err, &system):
+		return workError(fmt.Errorf("%w; choose another address with --web.listen-address", err))
+	case errors.As(err, &network):
+		return usageError(fmt.Errorf("--web.listen-address: %w; write for example %s", err, defaultAddress))
+	}
+	return usageError(err)
 }
 
 // alongside serves the pages while work runs, and ends each when the other one ends. The pages end last, so that the
@@ -81,11 +105,12 @@ func alongside(ctx context.Context, server *web.Server, work func(context.Contex
 	working, stopWork := context.WithCancel(ctx)
 	defer stopWork()
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServing()
 	var pages sync.WaitGroup
 	var failed error
 	pages.Go(func() {
 		if err := server.Run(serving); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			failed = &exitError{exitNotMeasured, "web: " + err.Error()}
+			failed = workError(fmt.Errorf("web: %w", err))
 			stopWork()
 		}
 	})
@@ -95,13 +120,4 @@ func alongside(ctx context.Context, server *web.Server, work func(context.Contex
 	stopServing()
 	pages.Wait()
 	return failed
-}
-
-// printReport writes a cycle's report to standard output.
-func (s *started) printReport(c *probe.Cycle) {
-	s.screen.clear()
-	err := s.screen.report(func(w io.Writer) error { return report.Text(w, c, width(s.screen.out)) })
-	if err != nil {
-		s.log.Error("the report could not be written to standard output", "error", err)
-	}
 }

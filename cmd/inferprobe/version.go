@@ -11,10 +11,12 @@ func newVersion() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version and how it was built",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), version.Print("inferprobe"))
-			return err
+			if _, err := fmt.Fprintln(cmd.OutOrStdout(), version.Print("inferprobe")); err != nil {
+				return workError(err)
+			}
+			return nil
 		},
 	}
 }
