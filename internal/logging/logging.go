@@ -18,7 +18,7 @@ import (
 // The formats of New.
 const (
 	FormatAuto = "auto" // text on a terminal, JSON otherwise
-	FormatText = "text" // one line for people, coloured on a terminal unless NO_COLOR is set
+	FormatText = "text" // one line for people, coloured on a terminal unless NO_COLOR is set or TERM is dumb
 	FormatJSON = "json" // one JSON object a line
 )
 
@@ -47,7 +47,7 @@ func New(w io.Writer, format, level string, redact *Redactor) (*slog.Logger, err
 	return slog.New(tint.NewTextHandler(w, &tint.Options{
 		Level:       min,
 		TimeFormat:  time.RFC3339,
-		NoColor:     !terminal || os.Getenv("NO_COLOR") != "",
+		NoColor:     !terminal || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb",
 		ReplaceAttr: redact.replaceText,
 	})), nil
 }

@@ -59,13 +59,15 @@ func TestTerminal(t *testing.T) {
 		t.Skip("no pseudo-terminal here: ", err)
 	}
 	defer tty.Close()
-	for _, tt := range []struct{ name, noColor, format, want string }{
-		{"colours", "", "auto", "\x1b["},
-		{"NO_COLOR", "1", "auto", "INF the cycle ended"},
-		{"json", "", "json", `"msg":"the cycle ended"`},
+	for _, tt := range []struct{ name, noColor, term, format, want string }{
+		{"colours", "", "xterm", "auto", "\x1b["},
+		{"NO_COLOR", "1", "xterm", "auto", "INF the cycle ended"},
+		{"dumb", "", "dumb", "auto", "INF the cycle ended"},
+		{"json", "", "xterm", "json", `"msg":"the cycle ended"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Setenv("NO_COLOR", tt.noColor)
+			t.Setenv("TERM", tt.term)
 			tee := &teeTerminal{File: tty}
 			logger, err := logging.New(tee, tt.format, "info", nil)
 			if err != nil {
