@@ -190,6 +190,7 @@ func (r *run) openLoop(next Arrivals) {
 		r.live.Sent.Add(1)
 		if r.live.InFlight.Load() >= int64(r.stage.MaxInFlight) {
 			c.res.Request, c.res.Outcome, c.res.Reason = &c.req, probe.Failed, probe.ReasonClientOverload
+			c.res.Detail = "not sent: as many requests are in flight as are allowed"
 			r.finish(c)
 			continue
 		}

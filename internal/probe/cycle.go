@@ -189,6 +189,15 @@ const (
 	FindingEndedByGuard   FindingName = "ended_by_guard"   // a guard ended the stage before its time
 )
 
+// FindingNames returns every FindingName.
+func FindingNames() []FindingName {
+	return []FindingName{
+		FindingScheduleDelay, FindingReceiveLag, FindingCPUThrottled, FindingTokenMismatch, FindingTooFewSamples,
+		FindingOutputLength, FindingClientOverload, FindingNotSettled, FindingCachedPrompts, FindingNoServerUsage,
+		FindingTokensPerEvent, FindingEndedByGuard,
+	}
+}
+
 // Distribution summarises observations. Quantiles interpolate linearly between order statistics (Hyndman and Fan's
 // type 7, numpy's default). With Count 0 the other fields mean nothing.
 type Distribution struct {

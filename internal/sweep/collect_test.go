@@ -364,7 +364,7 @@ func TestRecordConcurrently(t *testing.T) {
 	if done, failed := c.counts(); done != workers*each*4/5 || failed != workers*each/5 {
 		t.Errorf("%d completed, %d failed", done, failed)
 	}
-	if got := c.line.tokens(0, time.Hour); !near(got, workers*each*(4*5+1)/5) {
+	if got := c.line.tokens(0, time.Minute); !near(got, workers*each*(4*5+1)/5) {
 		t.Errorf("%v tokens", got)
 	}
 }

@@ -2,6 +2,7 @@ package sweep
 
 import (
 	"bytes"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -237,4 +238,28 @@ func TestReceiveLagIsFound(t *testing.T) {
 	close(done)
 	runtime.GOMAXPROCS(before)
 	checkVisible(t, c.Cycle, probe.FindingReceiveLag, true)
+}
+
+// TestFindingsAreDocumented: docs/validity.md has a row for each finding, and none besides.
+func TestFindingsAreDocumented(t *testing.T) {
+	document, err := os.ReadFile("../../docs/validity.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := make(map[probe.FindingName]bool)
+	for line := range strings.Lines(string(document)) {
+		if name, ok := strings.CutPrefix(line, "| `"); ok {
+			name, _, _ = strings.Cut(name, "`")
+			rows[probe.FindingName(name)] = true
+		}
+	}
+	for _, name := range probe.FindingNames() {
+		if !rows[name] {
+			t.Errorf("docs/validity.md does not have %s", name)
+		}
+		delete(rows, name)
+	}
+	if len(rows) > 0 {
+		t.Errorf("docs/validity.md has findings that do not exist: %v", rows)
+	}
 }
