@@ -16,6 +16,7 @@ import (
 	"github.com/inferprobe/inferprobe/internal/openai"
 	"github.com/inferprobe/inferprobe/internal/probe"
 	"github.com/inferprobe/inferprobe/internal/prompt"
+	"github.com/inferprobe/inferprobe/internal/prompt/prompttest"
 	"github.com/inferprobe/inferprobe/internal/sim"
 	"github.com/inferprobe/inferprobe/internal/sim/simtest"
 )
@@ -587,13 +588,10 @@ func TestContextLength(t *testing.T) {
 
 // TestPromptsAreVerified: the words of a pool may turn out not to be one token each after all.
 func TestPromptsAreVerified(t *testing.T) {
-	broken := newWordTokenizer()
-	pool, err := prompt.NewPool(broken)
-	if err != nil {
-		t.Fatal(err)
-	}
+	broken := prompttest.NewWords()
+	pool := prompttest.Pool(t, broken)
 	_, url := simtest.Start(t, steady())
-	o := &observer{onDiscovered: func() { clear(broken.ids) }} // from now on every word is spelled out
+	o := &observer{onDiscovered: broken.Forget} // from now on every word is spelled out
 	c := Run(t.Context(), targetAt(url, Plan{Profile: probe.ProfileSynchronous, MaxRequests: 3}),
 		poolsFunc(func(context.Context, string) (*prompt.Pool, error) { return pool, nil }), o, discardLog())
 	if len(c.Stages) != 1 || !has(&c.Stages[0], probe.FindingTokenMismatch) {
