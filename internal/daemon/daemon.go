@@ -185,7 +185,7 @@ func (d *Daemon) run(ctx context.Context, p *endpointProbe, log *slog.Logger) (c
 		if r := recover(); r != nil {
 			log.Error("a fault of inferprobe ended the cycle; please report it", "panic", r, "stack", string(debug.Stack()))
 			c = &probe.Cycle{
-				ID:       p.config.Name + "-" + started.UTC().Format("20060102T150405Z"),
+				ID:       sweep.CycleID(p.config.Name, started),
 				Endpoint: probe.Endpoint{Name: p.config.Name, Model: p.config.Model, URL: p.config.URL},
 				Profile:  p.target.Plan.Profile, Started: started, Ended: time.Now(),
 				Failure: &probe.CycleFailure{Reason: probe.CycleInternal, Detail: fmt.Sprint(r)},
