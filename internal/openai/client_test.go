@@ -600,20 +600,24 @@ func TestArrivals(t *testing.T) {
 		known   bool
 	}{
 		{10, 5, 1, true}, {10, 6, 2, true}, // one read
-		{20, 3, 1, true}, {20, 3, 0, false}, // one of two events is not counted
-		{30, 9, 0, true}, {30, 4, 2, true}, // text that was held back, then tokens
-		{40, 0, 0, false},
+		{200, 3, 1, true}, {200, 3, 0, false}, // one of two events is not counted
+		{300, 9, 0, true}, {300, 4, 2, true}, // text that was held back, then tokens
+		{400, 0, 0, false},
+		{500, 1, 1, true}, {599, 2, 1, true}, {650, 1, 1, true}, // sent in one go, read one by one
 	} {
-		s.arrive(&sse.Event{At: sent.Add(event.at), Lag: event.lag}, event.tokens, event.known)
+		s.arrive(&sse.Event{At: sent.Add(event.at * time.Microsecond), Lag: event.lag}, event.tokens, event.known)
 	}
 	want := []probe.Arrival{
-		{At: 10, Lag: 6, Events: 2, Tokens: 3}, {At: 20, Lag: 3, Events: 2}, {At: 30, Lag: 9, Events: 2, Tokens: 2},
-		{At: 40, Events: 1},
+		{At: 10, Lag: 6, Events: 2, Tokens: 3}, {At: 200, Lag: 3, Events: 2}, {At: 300, Lag: 9, Events: 2, Tokens: 2},
+		{At: 400, Events: 1}, {At: 650, Lag: 2, Events: 3, Tokens: 3},
+	}
+	for i := range want {
+		want[i].At *= time.Microsecond
 	}
 	if diff := cmp.Diff(want, s.res.Arrivals); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if s.res.FirstToken != 10 || s.res.LastToken != 40 || s.res.End != 40 {
+	if s.res.FirstToken != 10*time.Microsecond || s.res.LastToken != 650*time.Microsecond || s.res.End != s.res.LastToken {
 		t.Errorf("first %v, last %v, end %v", s.res.FirstToken, s.res.LastToken, s.res.End)
 	}
 }
@@ -691,7 +695,7 @@ func TestEventsAllocateNothing(t *testing.T) {
 		r := &recording{outputTokens: events}
 		r.reads = append(r.reads, recordedRead{0, []byte("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")})
 		for i := range events {
-			r.reads = append(r.reads, recordedRead{time.Duration(i), fmt.Appendf(nil, continuous, i+1)})
+			r.reads = append(r.reads, recordedRead{time.Duration(i) * probe.Together, fmt.Appendf(nil, continuous, i+1)})
 		}
 		client := newClient(t, "http://localhost/v1", Options{})
 		res := &probe.Result{Arrivals: make([]probe.Arrival, 0, events)}

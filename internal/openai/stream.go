@@ -25,7 +25,7 @@ type stream struct {
 	sent    time.Time
 	decoder *decoder
 
-	at      time.Time // of the last arrival
+	at      time.Time // of the last event that carried output
 	known   bool      // the server counted every token of the last arrival
 	events  int       // that carried output
 	unsaid  int       // of these, not yet told to Request.Events
@@ -164,19 +164,20 @@ func (s *stream) counting(ev *event) bool {
 	return s.res.FinishReason == "" && (ev.finish == "" || s.tokens > 0)
 }
 
-// arrive records an event that carries output and reports whether that is a new arrival: events of the same time
-// arrived together.
+// arrive records an event that carries output and reports whether that is a new arrival, or one that came together with
+// the one before.
 func (s *stream) arrive(e *sse.Event, tokens int, known bool) (fresh bool) {
 	res, ev := s.res, &s.decoder.event
-	if fresh = s.events == 0 || e.At != s.at; fresh {
-		since := s.since(e.At)
-		if s.events == 0 {
-			res.FirstToken = since
-		}
-		res.LastToken, res.End = since, since
-		s.at, s.known = e.At, true
-		res.Arrivals = append(res.Arrivals, probe.Arrival{At: since})
+	since := s.since(e.At)
+	if s.events == 0 {
+		res.FirstToken = since
 	}
+	res.LastToken, res.End = since, since
+	if fresh = s.events == 0 || e.At.Sub(s.at) >= probe.Together; fresh {
+		s.known = true
+		res.Arrivals = append(res.Arrivals, probe.Arrival{})
+	}
+	s.at = e.At
 	if res.FirstAnswer == 0 && ev.answer {
 		res.FirstAnswer = res.LastToken
 	}
@@ -184,6 +185,7 @@ func (s *stream) arrive(e *sse.Event, tokens int, known bool) (fresh bool) {
 	s.events++
 	s.unsaid++
 	last := &res.Arrivals[len(res.Arrivals)-1]
+	last.At = since
 	last.Events++
 	last.Lag = max(last.Lag, e.Lag)
 	last.Tokens += tokens

@@ -38,9 +38,14 @@ const (
 	TokensFromEvents TokenSource = "events" // one token an event, where the server sent no usage
 )
 
-// Arrival is what one read from the connection brought: every token event in it arrived at the same time.
+// Together is how soon after the one before an event belongs to the same arrival. What a server sends in one go comes in
+// one segment or in several, some hundredths of a millisecond apart. Whether the kernel has merged these when they are read
+// is chance, which must not decide what the gap between two tokens is.
+const Together = 100 * time.Microsecond
+
+// Arrival is token events that arrived together.
 type Arrival struct {
-	At     time.Duration // since Result.Sent
+	At     time.Duration // of its last event, since Result.Sent
 	Lag    time.Duration // how much later than At this process saw it; 0 where the kernel's time is not to be had
 	Events int           // events that carried output
 	Tokens int           // tokens in these events where the server counted them event by event, else 0
