@@ -57,8 +57,8 @@ func describe(w io.Writer, e *config.Endpoint) {
 			tokens(c.TokensPerDay), c.RequestsPerCycle, c.TokensPerRequest)
 		return
 	}
-	fmt.Fprintf(w, "  tokens    as fast as the endpoint is: about %.0f s × (%.3g × synchronous + %.3g × throughput req/s) requests a\n"+
-		"            cycle of %d tokens; at 1 and 20 req/s that is %s a day\n",
+	fmt.Fprintf(w, "  tokens    as fast as the endpoint is: about %.0f s × (%.3g × synchronous + %.3g × throughput req/s) requests\n"+
+		"            a cycle of %d tokens; at 1 and 20 req/s that is %s a day\n",
 		e.Sweep.MaxDuration.Seconds(), c.Synchronous, c.Throughput, c.TokensPerRequest,
 		tokens(c.CyclesPerDay*float64(c.TokensPerRequest)*e.Sweep.MaxDuration.Seconds()*(c.Synchronous+20*c.Throughput)))
 }

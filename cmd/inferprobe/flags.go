@@ -19,7 +19,7 @@ type logFlags struct{ level, format string }
 
 func (l *logFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&l.level, "log.level", "info", "`level` from which on to log: debug, info, warn or error")
-	fs.StringVar(&l.format, "log.format", "auto", "`format` of the log: text, json, or auto for text on a terminal and json elsewhere")
+	fs.StringVar(&l.format, "log.format", "auto", "`format` of the log: text, json or auto (text on a terminal)")
 }
 
 // logger returns a logger to w that hides the secrets.
@@ -52,18 +52,17 @@ func (n *number) String() string        { return string(*n) }
 func (n *number) Type() string          { return "number" }
 
 func addEndpointFlags(fs *pflag.FlagSet) {
-	const built = "sweep, synchronous, throughput, constant or poisson"
 	fs.String("url", "", "base `URL` of the endpoint, with or without /v1 (default $OPENAI_API_BASE_URL)")
 	fs.String("model", "", "`name` of the model to measure (default $MODEL, else the first that the server lists)")
 	fs.String("tokenizer", "", "Hub `repository`, folder or tokenizer.json (default $TOKENIZER, else the model)")
 	fs.String("api", "chat", "chat or completions")
-	fs.String("profile", "sweep", built)
-	fs.StringSlice("rate", nil, "requests per second of the constant and poisson profiles; repeat it for one stage each")
+	fs.String("profile", "sweep", "sweep, synchronous, throughput, constant or poisson")
+	fs.StringSlice("rate", nil, "`requests` per second of the constant and poisson profiles; repeatable, one stage each")
 	for _, f := range []struct{ name, value, usage string }{
 		{"prompt-tokens", "512", "tokens of each synthetic prompt"},
 		{"output-tokens", "128", "tokens of each answer"},
 		{"rates", "9", "constant rates of a sweep, between synchronous and throughput"},
-		{"max-requests", "0", "limit of each stage; 0 for none"},
+		{"max-requests", "0", "limit of each stage (default none)"},
 		{"max-concurrency", "512", "requests in flight of the throughput stage"},
 	} {
 		value := number(f.value)

@@ -110,8 +110,8 @@ func render(kind string, width int, cycles []*probe.Cycle) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// writeFile writes a file whole or not at all, where its folder allows that. What is no plain file, such as a device or a
-// link, is written to and not replaced.
+// writeFile writes a file whole or not at all, where its folder allows that. What is no plain file, such as a device or
+// a link, is written to and not replaced.
 func writeFile(path string, data []byte) error {
 	info, err := os.Lstat(path)
 	exists := err == nil

@@ -28,7 +28,7 @@ func newRun() *cobra.Command {
 		Short: "Measure each endpoint once, print the report, exit",
 		Long: `run measures one cycle on each endpoint, one endpoint after another, and prints a report.
 
-Exit codes: 0 measured; 1 an endpoint could not be measured, or a report not be written; 2 bad usage or configuration;
+Exit codes: 0 measured; 1 an endpoint could not be measured or a report not be written; 2 bad usage or configuration;
 3 measured, but an objective is violated, where --fail-on asks for it.
 
 Reports go to standard output, the log and the progress to standard error. Text is as wide as the terminal, elsewhere as

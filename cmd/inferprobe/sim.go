@@ -45,7 +45,7 @@ Faults, as --fault NAME or NAME=ARG for every request, NAME:0.01 or NAME=ARG:0.0
 			if err != nil {
 				return workError(fmt.Errorf("%w; choose another address with --listen", err))
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "simulated endpoint  http://%s/v1\nits record of times  http://%s/truth\n", l.Addr(), l.Addr())
+			fmt.Fprintf(cmd.ErrOrStderr(), "simulated endpoint   http://%[1]s/v1\nits record of times  http://%[1]s/truth\n", l.Addr())
 			if err := server.Serve(cmd.Context(), l); err != nil {
 				return workError(err)
 			}
