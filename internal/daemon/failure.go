@@ -56,8 +56,8 @@ func advice(e *config.Endpoint, reason string) string {
 	case string(probe.ReasonConnect):
 		return "see that the server is running, and that host and port of the URL are right"
 	case string(probe.ReasonTLS):
-		return "see whether the URL begins with http:// or https:// rightly; the certificate of an authority of your own is " +
-			"named in SSL_CERT_FILE"
+		return "see whether the URL begins with http:// or https:// rightly; the certificate of an authority of your own " +
+			"is named in SSL_CERT_FILE"
 	case string(probe.ReasonUnauthorized):
 		return keyAdvice(e)
 	case string(probe.ReasonNotFound), string(probe.ReasonNotAStream), string(probe.ReasonMalformed):

@@ -22,10 +22,11 @@ func TestConclude(t *testing.T) {
 		want   *probe.CycleFailure
 	}{
 		{"all went well", probe.Cycle{Stages: []probe.Stage{{Completed: 1}}}, config.Endpoint{}, nil},
-		{"some went well", probe.Cycle{Stages: []probe.Stage{{Completed: 1}, failed(probe.ReasonReset, 5)}}, config.Endpoint{}, nil},
+		{"some went well", probe.Cycle{Stages: []probe.Stage{{Completed: 1}, failed(probe.ReasonReset, 5)}},
+			config.Endpoint{}, nil},
 		{"nothing was done", probe.Cycle{MaxDuration: time.Second, Stages: []probe.Stage{{Incomplete: 1}, {Incomplete: 9}}},
-			config.Endpoint{}, &probe.CycleFailure{Reason: "timeout_total", Detail: "not one request was done within the 1s of a " +
-				"stage; allow more time with sweep.max_duration (--max-seconds), or ask for fewer sweep.output_tokens " +
+			config.Endpoint{}, &probe.CycleFailure{Reason: "timeout_total", Detail: "not one request was done within the 1s of " +
+				"a stage; allow more time with sweep.max_duration (--max-seconds), or ask for fewer sweep.output_tokens " +
 				"(--output-tokens)"}},
 		{"all failed late", probe.Cycle{Stages: []probe.Stage{{Incomplete: 1}, failed(probe.ReasonReset, 2),
 			failed(probe.ReasonRateLimited, 3)}}, config.Endpoint{}, &probe.CycleFailure{Reason: "rate_limited",
