@@ -38,6 +38,10 @@ var allowed = map[string][]string{
 		"internal/config", "internal/metrics", "internal/openai", "internal/probe", "internal/prompt", "internal/report",
 		"internal/schedule", "internal/sweep", "internal/tokenizer", "internal/tokenizer/demo", "internal/web",
 	},
+	"internal/selfcheck": {
+		"internal/load", "internal/openai", "internal/probe", "internal/prompt", "internal/sim", "internal/sweep",
+		"internal/tokenizer", "internal/tokenizer/demo", "internal/wiretime",
+	},
 	"internal/archtest":   nil,
 	"internal/deploytest": nil,
 	"internal/e2e":        nil,
