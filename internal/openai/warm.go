@@ -70,7 +70,7 @@ func (c *Client) get(ctx context.Context, path string) (*http.Response, []byte, 
 		}
 	}
 	if connected.Load() && errors.Is(err, context.DeadlineExceeded) {
-		return nil, nil, c.errorf(probe.ReasonTimeoutTotal, "%s: no answer within %v", where, limit)
+		return nil, nil, c.errorf(probe.ReasonTimeoutTotal, "%s: connected, but no answer within %v: the server is stuck or overloaded", where, limit)
 	}
 	reason := networkReason(err, connected.Load(), handshake.Load())
 	return nil, nil, c.errorf(reason, "%s: %s", where, errorText(err))
