@@ -21,7 +21,7 @@ var allowed = map[string][]string{
 	"internal/logging":           nil,
 	"internal/sim":               nil,
 	"internal/sim/simtest":       {"internal/sim"},
-	"internal/tokenizer":         {"internal/tokenizer/demo"},
+	"internal/tokenizer":         nil,
 	"internal/tokenizer/demo":    nil,
 	"internal/prompt":            {"internal/probe", "internal/tokenizer"},
 	"internal/prompt/prompttest": {"internal/prompt", "internal/tokenizer"},
@@ -42,9 +42,12 @@ var allowed = map[string][]string{
 		"internal/load", "internal/openai", "internal/probe", "internal/prompt", "internal/sim", "internal/sweep",
 		"internal/tokenizer", "internal/tokenizer/demo", "internal/wiretime",
 	},
-	"internal/archtest":   nil,
-	"internal/deploytest": nil,
-	"internal/e2e":        nil,
+	"internal/boards":          {"internal/metrics", "internal/probe"},
+	"internal/boards/generate": {"internal/boards"},
+	"internal/archtest":        nil,
+	"internal/benchmark":       nil,
+	"internal/deploytest":      nil,
+	"internal/e2e":             nil,
 }
 
 func TestImportsPointDown(t *testing.T) {
