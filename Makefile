@@ -59,6 +59,10 @@ $(LIB): go.mod $(NATIVE)/Cargo.toml $(NATIVE)/Cargo.lock $(NATIVE)/src/lib.rs
 	  cargo build --release --locked --manifest-path $(NATIVE)/Cargo.toml --target-dir build/cargo
 	mkdir -p $(@D) && cp build/cargo/release/libtokenizers.a $@ && strip -S $@
 
+.PHONY: generate
+generate: ## Write the Grafana boards of dashboards/ anew.
+	go run ./internal/boards/generate dashboards
+
 .PHONY: clean
 clean: ## Remove what was built.
 	rm -rf bin build
