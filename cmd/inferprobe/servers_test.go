@@ -116,7 +116,8 @@ func handlers() map[string]func(args []string) http.HandlerFunc {
 			key := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 			http.Redirect(w, r, "http://elsewhere.invalid/login?key="+key, http.StatusFound)
 		}),
-		"hub": hub,
+		"hub":  hub,
+		"echo": echo,
 	}
 }
 
@@ -141,6 +142,22 @@ func hang() http.HandlerFunc {
 		}
 		method.Store(r.Method)
 		<-r.Context().Done()
+	}
+}
+
+// echo serves a model whose answers repeat the key: `echo error` in an error event, `echo finish` as the finish reason.
+func echo(args []string) http.HandlerFunc {
+	event := map[string]string{
+		"error":  `{"error":{"message":"cannot serve %s"}}`,
+		"finish": `{"choices":[{"delta":{"content":"x"},"finish_reason":"%s"}]}`,
+	}[args[0]]
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			fmt.Fprint(w, `{"data":[{"id":"m"}]}`)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprintf(w, "data: "+event+"\n\ndata: [DONE]\n\n", r.Header.Get("Authorization"))
 	}
 }
 
