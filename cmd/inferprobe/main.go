@@ -92,7 +92,7 @@ Keep measuring:               inferprobe serve --config.file inferprobe.yaml`,
 		return fmt.Errorf("%w; `%s --help` lists the flags", err, cmd.CommandPath())
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newServe(), newRun(), newCheck(), newSim(), newDemo(), newVersion())
+	root.AddCommand(newServe(), newRun(), newCheck(), newSim(), newDemo(), newSelfcheck(), newVersion())
 	return root
 }
 

@@ -40,7 +40,7 @@ const shared = "The simulator ran on this host, too; against a server elsewhere 
 // conclusion is Check's result as a sentence.
 func conclusion(trusted float64) string {
 	if trusted == 0 {
-		return "This host cannot be trusted, not even at a low rate.\n"
+		return fmt.Sprintf("This host cannot be trusted, not even at %s.\n", perSecond(checkRates()[0]))
 	}
 	return fmt.Sprintf("This host can be trusted up to %s (errors under %.0f ms and %.0f %%).\n", perSecond(trusted),
 		1000*TrustedError, 100*TrustedShare)

@@ -180,7 +180,7 @@ func TestVerdicts(t *testing.T) {
 
 func TestConclusion(t *testing.T) {
 	for trusted, want := range map[float64]string{
-		0:   "This host cannot be trusted, not even at a low rate.\n",
+		0:   "This host cannot be trusted, not even at 20 req/s.\n",
 		500: "This host can be trusted up to 500 req/s (errors under 1 ms and 5 %).\n",
 	} {
 		if got := conclusion(trusted); got != want {
