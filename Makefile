@@ -101,6 +101,11 @@ bench: build $(TOOLS)/hey ## Measure inferprobe's own cost against hey and a bar
 	$(TOOLS)/benchmark -inferprobe bin/inferprobe -hey $(TOOLS)/hey
 	go test -run '^$$' -bench 'Append|Stream' -benchmem -tags $(TAGS) ./internal/prompt ./internal/openai
 
+.PHONY: accuracy
+accuracy: build ## Compare what a sweep reports with what the simulator did, in every scenario (5 minutes; on a quiet machine).
+	uptime
+	bin/inferprobe selfcheck --full
+
 $(TOOLS)/helm:
 	GOBIN=$(CURDIR)/$(TOOLS) go install -ldflags="-s -w" helm.sh/helm/v4/cmd/helm@$(HELM)
 
