@@ -96,8 +96,14 @@ func TestRates(t *testing.T) {
 	quick := answer{ttft: 100 * milli, gap: 5 * milli, tokens: 10}
 	slow := answer{ttft: 500 * milli, gap: 50 * milli, tokens: 10}
 	long := answer{ttft: 100 * milli, gap: 5 * milli, tokens: 30} // 245 ms
-	counted := quick
+	counted, shorter := quick, slow
 	counted.tokens = 20
+	shorter.asked = 40                           // four times what comes
+	growing := waves(4, time.Second, quick)[:24] // whole ones
+	for _, r := range waves(8, time.Second, quick) {
+		r.Sent = r.Sent.Add(time.Second)
+		growing = append(growing, r)
+	}
 
 	for name, test := range map[string]struct {
 		stage            named
@@ -115,6 +121,10 @@ func TestRates(t *testing.T) {
 		"constant, half of the requests are cut off": {
 			stage: constantAt(10, 2*time.Second), out: endedBy(load.EndedByDuration, 2*time.Second),
 			results: openLoop(10, 2*time.Second, slow), requests: 10, tokens: 100, inFlight: 9.5,
+		},
+		"constant, answers are shorter than asked for": {
+			stage: constantAt(10, 2*time.Second), out: endedBy(load.EndedByDuration, 2*time.Second),
+			results: openLoop(10, 2*time.Second, shorter), requests: 10, tokens: 100, inFlight: 9.5,
 		},
 		"constant, less than one request in flight": {
 			stage: constantAt(3, 3*time.Second), out: endedBy(load.EndedByDuration, 3*time.Second),
@@ -155,6 +165,10 @@ func TestRates(t *testing.T) {
 			stage: throughputFor(2 * time.Second), out: endedBy(load.EndedByDuration, 2*time.Second), settled: &settler{},
 			results: waves(8, 2*time.Second, quick), requests: 8 / 0.145, tokens: 80 / 0.145, within: 0.05, inFlight: 8,
 		},
+		"throughput, the second half where the first had less to do": {
+			stage: throughputFor(2 * time.Second), out: endedBy(load.EndedByDuration, 2*time.Second), settled: &settler{},
+			results: growing, requests: 8 / 0.145, tokens: 80 / 0.145, within: 0.1, inFlight: 8,
+		},
 		"throughput, the settled windows": { // three waves of 145 ms, from the middle of one
 			stage: throughputFor(2 * time.Second), out: endedBy(load.EndedByStop, time.Second),
 			settled: &settler{settled: true, window: [2]time.Duration{200 * milli, 635 * milli}},
@@ -162,7 +176,7 @@ func TestRates(t *testing.T) {
 		},
 		"throughput, ended by the number of requests": { // places stay free from the last send on, at 1.015 s
 			stage: throughputFor(time.Minute), out: endedBy(load.EndedByRequests, 1160*milli), settled: &settler{},
-			results: waves(8, 1150*milli, quick)[:64], requests: 8 / 0.145, tokens: 80 / 0.145, within: 0.05, inFlight: 8,
+			results: waves(8, 1150*milli, quick)[:58], requests: 8 / 0.145, tokens: 80 / 0.145, within: 0.05, inFlight: 8,
 		},
 		"throughput, all requests at once and no more": { // 8 in 145 ms
 			stage: throughputFor(time.Minute), out: endedBy(load.EndedByRequests, 145*milli), settled: &settler{},
@@ -366,5 +380,25 @@ func TestRecordConcurrently(t *testing.T) {
 	}
 	if got := c.line.tokens(0, time.Minute); !near(got, workers*each*(4*5+1)/5) {
 		t.Errorf("%v tokens", got)
+	}
+}
+
+// TestOrderDoesNotMatter: requests are recorded as they end, and from many goroutines.
+func TestOrderDoesNotMatter(t *testing.T) {
+	for name, test := range map[string]struct {
+		stage   named
+		results []*probe.Result
+	}{
+		"open loop":   {constantAt(10, 2*time.Second), openLoop(10, 2*time.Second, plain)},
+		"synchronous": {synchronousFor(2 * time.Second), waves(1, 2*time.Second, plain)},
+	} {
+		summary := func() probe.Stage {
+			return collect(test.results...).summarise(test.stage, endedBy(load.EndedByDuration, 2*time.Second), nil)
+		}
+		forth := summary()
+		slices.Reverse(test.results)
+		if diff := cmp.Diff(forth, summary(), cmpopts.EquateApprox(1e-9, 0)); diff != "" {
+			t.Errorf("%s: (-in order +in reverse):\n%s", name, diff)
+		}
 	}
 }

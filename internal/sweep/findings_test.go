@@ -190,6 +190,8 @@ func TestFindingsOnPrompts(t *testing.T) {
 		"one that varies by more":              {results: counted(1000, func(i int) int { return 1008 + i%12 }), want: mismatch},
 		"twice as many, as calibrated": {results: counted(100, always(208)), m: measurement{overhead: spread{2, 58, 108}},
 			want: mismatch, detail: "+58 to +108 tokens"},
+		"less than calibrated": {results: counted(100, always(108)), m: measurement{overhead: spread{2, 8, 13}},
+			want: mismatch, detail: "+8 to +13 tokens"},
 
 		"cached: a template of 8 and a block":  {results: cached(8, always(8+16))},
 		"cached: a token more":                 {results: cached(8, always(8+17)), want: fromCache, detail: "17 %"},
@@ -285,9 +287,9 @@ func TestFindingsOnSettling(t *testing.T) {
 	checkSettling("not settled", unsettled, steady, "not_settled", "the stage ended after 10s, before its rate had settled")
 	checkSettling("latency 14 % above", settledOver(2*time.Second, 9*time.Second), growing(27*milli), "", "")
 	checkSettling("latency 17 % above", settledOver(2*time.Second, 9*time.Second), growing(33*milli), "not_settled?", "8.0 requests in flight")
-	failing := growing(33 * milli)
-	for i := range len(failing) / 10 {
-		failing[10*i].Outcome, failing[10*i].Reason = probe.Failed, probe.ReasonReset
+	failing := waves(8, 10*time.Second, plain) // they are in flight, but no part of the rate
+	for i := range len(failing) / 5 {
+		failing[5*i].Outcome, failing[5*i].Reason = probe.Failed, probe.ReasonReset
 	}
-	checkSettling("one in ten fails", settledOver(2*time.Second, 9*time.Second), failing, "", "")
+	checkSettling("one in five fails", settledOver(2*time.Second, 9*time.Second), failing, "", "")
 }

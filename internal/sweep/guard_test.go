@@ -46,7 +46,7 @@ func TestGuard(t *testing.T) {
 		"more than a tenth":                {limits, both(times(26, ok), times(3, slow)), skipTTFT},
 		"first tokens that never come":     {Guards{TimeToFirstToken: time.Second}, times(3, late), skipTTFT},
 		"errors come before slowness":      {limits, times(3, late), skipErrorRate},
-		"the first reason stays":           {limits, both(times(3, bad), times(9, slow)), skipErrorRate},
+		"the first reason stays":           {limits, both(times(3, bad), times(97, ok)), skipErrorRate},
 		"switched off":                     {Guards{}, both(times(99, bad), times(99, slow)), ""},
 	} {
 		t.Run(name, func(t *testing.T) {

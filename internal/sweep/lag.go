@@ -67,7 +67,7 @@ func firstTokenError(r *probe.Result) time.Duration {
 		return 0
 	}
 	came := second.At - time.Duration(between)*gap
-	return min(first.At, max(0, first.At-came))
+	return min(r.FirstToken, max(0, r.FirstToken-came))
 }
 
 // eventGap returns the mean gap between token events behind the first arrivals, so many of them, or behind the first

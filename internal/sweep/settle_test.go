@@ -42,6 +42,9 @@ func TestSettler(t *testing.T) {
 		}
 		return 3000
 	}
+	falling := func(share float64) func(time.Duration) float64 { // in each window of 6 s
+		return func(at time.Duration) float64 { return 1000 * math.Pow(1-share, at.Seconds()/6) }
+	}
 	dying := func(at time.Duration) float64 { return 1000 * math.Exp(-at.Seconds()/8) }
 
 	for name, test := range map[string]struct {
@@ -58,6 +61,8 @@ func TestSettler(t *testing.T) {
 		"a window holds a whole wave":                   {rate: waves, period: 6 * time.Second, earliest: 18 * time.Second, latest: 30 * time.Second},
 		"a slow turnover is waited for until half time": {rate: steady, concurrency: 512, earliest: 77 * time.Second, latest: 80 * time.Second},
 		"a rate that still falls does not settle":       {rate: dying},
+		"one that falls by 3 % a window":                {rate: falling(0.03)},
+		"one that falls by 2 % a window is near enough": {rate: falling(0.02), earliest: 18 * time.Second, latest: 20 * time.Second},
 		"nothing completes, nothing settles":            {rate: steady, ramp: time.Hour},
 		"nothing arrives, nothing settles":              {rate: func(time.Duration) float64 { return 0 }},
 		"as many as a 90th percentile needs":            {rate: steady, completed: 36, earliest: 18 * time.Second, latest: 20 * time.Second},

@@ -92,7 +92,7 @@ func (c *collector) openWindow(s named, out load.Outcome, end time.Duration) win
 	}
 	gap := 1 / s.Rate // seconds
 	if out.Ending == load.EndedByRequests {
-		end = min(end, c.lastSent+seconds(gap))
+		end = min(end, c.lastSent)
 	}
 	from := max(c.firstDone, min(seconds(c.duration.Quantile(0.5)), end/2))
 	const rounding = 1e-6
