@@ -79,8 +79,8 @@ func newBoard(uid, title, description string) *board {
 	return &board{DashboardBuilder: b}
 }
 
-// targets adds the variables job and instance. All means every value in the list, not everything that Prometheus scrapes:
-// metrics like up are not ours alone.
+// targets adds the variables job and instance. All means every value in the list, not everything that Prometheus
+// scrapes: metrics like up are not ours alone.
 func (b *board) targets(known catalogue) {
 	b.WithVariable(several("job", "Job", buildInfo))
 	b.WithVariable(several("instance", "Instance", b.scope(known, "job").of(buildInfo)))

@@ -54,7 +54,8 @@ func (b *board) endpointSummary(s scope) {
 		return p
 	}
 	b.add(
-		lamp(head{"State", "The worst thing that the last cycle found.", words, 6, 3}, query{s.state(byEndpoint), "{{endpoint}}"}).
+		lamp(head{"State",
+			"The worst thing that the last cycle found.", words, 6, 3}, query{s.state(byEndpoint), "{{endpoint}}"}).
 			Mappings([]dashboard.ValueMapping{stateMapping()}),
 		value("Failed requests", "Share of requests that failed in the last cycle, at up to 90 % of the capacity.", share,
 			s.errorRatio(""), step{defaultErrorRatio, "orange"}, step{0.1, "red"}),
@@ -94,8 +95,9 @@ func (b *board) endpointCurves(s scope) {
 		latency("Time to first token against rate", "Time to the first token", stageTimeToFirstToken, signalFirstToken),
 		latency("Inter-token latency against rate", "Time between two tokens", stageInterTokenLatency, signalInterToken),
 		latency("Request duration against rate", "Duration of requests", stageRequestDuration, signalDuration),
-		curve(head{"Throughput against rate", "Output tokens per second in each stage of the last cycle, against the rate that " +
-			"the stage reached. It rises in a line until the endpoint is full.", tokensPerSecond, 12, 9},
+		curve(head{"Throughput against rate",
+			"Output tokens per second in each stage of the last cycle, against the rate that the stage reached. It " +
+				"rises in a line until the endpoint is full.", tokensPerSecond, 12, 9},
 			rate, column{name: "Output tokens per second", expr: of(stageTokens)}),
 	)
 }
@@ -104,8 +106,9 @@ func (b *board) endpointCurves(s scope) {
 func (b *board) endpointStages(s scope) {
 	of := func(metric string, matchers ...string) string { return s.last("stage", metric, matchers...) }
 	valid := mapping(meaning{1, "valid", "green"}, meaning{0, "not valid", "orange"})
-	b.add(grid(head{"Stages of the last cycle", "What the report says: one row a stage. A stage without a target rate is a " +
-		"closed loop. An empty cell was not measured.", plain, 24, 11},
+	b.add(grid(head{"Stages of the last cycle",
+		"What the report says: one row a stage. A stage without a target rate is a closed loop. An empty cell was " +
+			"not measured.", plain, 24, 11},
 		order{column: "Rate"}, []column{
 			{name: "Stage", label: "stage", width: 110},
 			{name: "Measurement", expr: of(stageValid), values: &valid, width: 110},
@@ -127,8 +130,9 @@ func (b *board) endpointStages(s scope) {
 // endpointHistory compares cycles with each other: now, yesterday and a week ago.
 func (b *board) endpointHistory(s scope) {
 	b.add(
-		steps(head{"Capacity", "Requests per second that the endpoint served when it was given all it takes, and the highest " +
-			"rate that kept every objective.", perSecond, 12, 8},
+		steps(head{"Capacity",
+			"Requests per second that the endpoint served when it was given all it takes, and the highest rate that " +
+				"kept every objective.", perSecond, 12, 8},
 			query{s.last("", capacityRequests), "capacity"},
 			query{s.withinObjectives(""), "within objectives"},
 			query{s.usualCapacity(""), "median of 7 days"}).
@@ -138,11 +142,13 @@ func (b *board) endpointHistory(s scope) {
 		compared(s, "Time to first token", stageTimeToFirstToken),
 		compared(s, "Inter-token latency", stageInterTokenLatency),
 		compared(s, "Request duration", stageRequestDuration),
-		steps(head{"Time to first token of each stage, p90", "The 90th percentile of every stage, cycle after cycle: exact, " +
-			"valid or not. The rates of the stages follow the capacity.", seconds, 12, 9},
+		steps(head{"Time to first token of each stage, p90",
+			"The 90th percentile of every stage, cycle after cycle: exact, valid or not. The rates of the stages " +
+				"follow the capacity.", seconds, 12, 9},
 			query{s.last("stage", stageTimeToFirstToken, `quantile="0.9"`), "{{stage}}"}),
-		steps(head{"Inter-token latency of each stage, p90", "The 90th percentile of every stage, cycle after cycle: exact, " +
-			"valid or not. The rates of the stages follow the capacity.", seconds, 12, 9},
+		steps(head{"Inter-token latency of each stage, p90",
+			"The 90th percentile of every stage, cycle after cycle: exact, valid or not. The rates of the stages " +
+				"follow the capacity.", seconds, 12, 9},
 			query{s.last("stage", stageInterTokenLatency, `quantile="0.9"`), "{{stage}}"}),
 	)
 }
@@ -153,8 +159,8 @@ func compared(s scope, title, metric string) cog.Builder[dashboard.Panel] {
 		return per("min", "", fmt.Sprintf("%s offset %s\nand on (job, instance, endpoint, model, stage)\n%s offset %s == 1",
 			s.of(metric, `quantile="0.9"`, `stage!="throughput"`), by, s.of(stageValid), by))
 	}
-	return steps(head{title + ": today and before", "The 90th percentile at light load, now and at the same time of other " +
-		"days.", seconds, 8, 8},
+	return steps(head{title + ": today and before",
+		"The 90th percentile at light load, now and at the same time of other days.", seconds, 8, 8},
 		query{per("min", "", s.valid(metric)), "now"}, query{before("1d"), "yesterday"}, query{before("1w"), "a week ago"}).
 		OverrideByName("yesterday", colour("gray", true)).OverrideByName("a week ago", colour("semi-dark-purple", true))
 }
@@ -184,50 +190,56 @@ func (b *board) endpointLatency(s scope) {
 		byStage("Time to first token by stage, p90", "Time to the first token", timeToFirstToken),
 		byStage("Inter-token latency by stage, p90", "Time between two tokens", interTokenLatency),
 		byStage("Time per output token by stage, p90", "Decode time of a request by its tokens", timePerOutputToken),
-		lines(head{"Time to first answer token, p90", "Time to the first token past any reasoning, beside the first token of " +
-			"all: the difference is how long the model thinks.", seconds, 8, 8},
+		lines(head{"Time to first answer token, p90",
+			"Time to the first token past any reasoning, beside the first token of all: the difference is how long " +
+				"the model thinks.", seconds, 8, 8},
 			query{s.quantile(0.9, "", timeToFirstAnswerToken), "first answer token"},
 			query{s.quantile(0.9, "", timeToFirstToken), "first token"}),
 		lines(head{"Stall of a stream", "The longest gap in an answer.", seconds, 8, 8},
 			query{s.quantile(0.5, "", streamStall), "p50"}, query{s.quantile(0.9, "", streamStall), "p90"},
 			query{s.quantile(0.99, "", streamStall), "p99"}),
-		lines(head{"Speed that one user sees", "Output tokens of a request by its whole duration. The slow tenth is what users " +
-			"complain about.", tokensPerSecond, 8, 8},
+		lines(head{"Speed that one user sees",
+			"Output tokens of a request by its whole duration. The slow tenth is what users complain about.",
+			tokensPerSecond, 8, 8},
 			query{s.quantile(0.5, "", requestSpeed), "median"}, query{s.quantile(0.1, "", requestSpeed), "slowest tenth"}),
 	)
 }
 
 func (b *board) endpointFailures(all, s scope) {
-	completed := fmt.Sprintf("%s - %s - %s", per("sum", "", rate(s.of(requests))), per("sum", "", rate(s.of(requestFailures))),
-		per("sum", "", rate(s.of(requestsIncomplete))))
+	completed := fmt.Sprintf("%s - %s - %s", per("sum", "", rate(s.of(requests))),
+		per("sum", "", rate(s.of(requestFailures))), per("sum", "", rate(s.of(requestsIncomplete))))
 	b.add(
 		bars(head{"Failed requests by reason", "Requests that failed, by reason. `client_overload` and `cancelled` are the " +
 			"prober's own; no other reason is.", number, 12, 8},
 			query{per("sum", "reason", increase(s.of(requestFailures))) + " > 0", "{{reason}}"}).NoValue("no failures"),
 		bars(head{"Failed cycles by reason", "Cycles that could not be run to their end.", number, 12, 8},
 			query{per("sum", "reason", increase(all.of(cycleFailures))) + " > 0", "{{reason}}"}).NoValue("no failures"),
-		lines(head{"Requests by outcome", "Requests that ended, per second. Incomplete ones were in flight when their stage " +
-			"ended: neither a success nor a failure.", perSecond, 8, 8},
+		lines(head{"Requests by outcome",
+			"Requests that ended, per second. Incomplete ones were in flight when their stage ended: neither a " +
+				"success nor a failure.", perSecond, 8, 8},
 			query{completed, "completed"},
 			query{per("sum", "", rate(s.of(requestsIncomplete))), "incomplete"},
 			query{per("sum", "", rate(s.of(requestFailures))), "failed"}).
 			OverrideByName("failed", colour("red", false)).OverrideByName("completed", colour("green", false)).
 			OverrideByName("incomplete", colour("gray", false)),
-		lines(head{"Tokens", "Tokens per second that inferprobe sent and received. Cached ones say that prompts were not new to " +
-			"the server.", tokensPerSecond, 8, 8},
+		lines(head{"Tokens",
+			"Tokens per second that inferprobe sent and received. Cached ones say that prompts were not new to the " +
+				"server.", tokensPerSecond, 8, 8},
 			query{per("sum", "", rate(s.of(promptTokens))), "prompt"},
 			query{per("sum", "", rate(s.of(outputTokens))), "output"},
 			query{per("sum", "", rate(s.of(cachedTokens))), "from the server's cache"}),
-		lines(head{"Opening a connection, p90", "What it takes to open a connection, by phase. It is no part of the time to " +
-			"first token.", seconds, 8, 8}, query{all.quantile(0.9, "phase", connectionPhase), "{{phase}}"}),
+		lines(head{"Opening a connection, p90",
+			"What it takes to open a connection, by phase. It is no part of the time to first token.", seconds, 8, 8},
+			query{all.quantile(0.9, "phase", connectionPhase), "{{phase}}"}),
 	)
 }
 
 func (b *board) endpointValidity(s scope) {
 	valid := mapping(meaning{1, "valid", "green"}, meaning{0, "not valid", "orange"})
 	b.add(
-		states(head{"Is the measurement valid?", "Whether each stage of the last cycle can be trusted. The report of the cycle " +
-			"says why one cannot: late sends, late reads, a throttled CPU, prompts of a wrong length, too few requests.",
+		states(head{"Is the measurement valid?",
+			"Whether each stage of the last cycle can be trusted. The report of the cycle says why one cannot: late " +
+				"sends, late reads, a throttled CPU, prompts of a wrong length, too few requests.",
 			words, 12, 9}, valid, query{s.last("stage", stageValid), "{{stage}}"}),
 		steps(head{"Completed requests of each stage", "A 90th percentile needs 36 requests, a 99th 368.", number, 12, 9},
 			query{s.last("stage", stageSamples), "{{stage}}"}),
@@ -241,10 +253,12 @@ func (b *board) endpointServer(s scope) {
 	serverQuantile := fmt.Sprintf("histogram_quantile(0.9, %s)",
 		per("sum", "le", rate(foreign("vllm:time_to_first_token_seconds_bucket", nil, model))))
 	b.add(
-		lines(head{"Time to first token: client and server, p90", "What a client waits for against what vLLM measures itself. " +
-			"The difference is the network, a gateway, or a queue in front of the engine.", seconds, 8, 8},
+		lines(head{"Time to first token: client and server, p90",
+			"What a client waits for against what vLLM measures itself. The difference is the network, a gateway, or " +
+				"a queue in front of the engine.", seconds, 8, 8},
 			query{s.quantile(0.9, "", timeToFirstToken), "client"}, query{serverQuantile, "server"}),
-		lines(head{"Requests in the server", "Requests that the engine runs and those that wait, from all clients.", plain, 8, 8},
+		lines(head{"Requests in the server",
+			"Requests that the engine runs and those that wait, from all clients.", plain, 8, 8},
 			query{server("vllm:num_requests_running"), "running"}, query{server("vllm:num_requests_waiting"), "waiting"}),
 		lines(head{"KV cache", "How full the engine's KV cache is.", share, 8, 8},
 			query{per("max", "", foreign("vllm:kv_cache_usage_perc", nil, model)), "used"}).Max(1),

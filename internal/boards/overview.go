@@ -60,8 +60,9 @@ func (b *board) overviewSummary(s scope) {
 			Mappings([]dashboard.ValueMapping{stateMapping()}).TextMode(common.BigValueTextModeValueAndName),
 		lamp(head{"Alerts firing", "Alerts of inferprobe's rules that fire now.", plain, 4, 5},
 			query{"count(" + alerts + ") or vector(0)", "alerts"}).Thresholds(from("green", step{1, "red"})),
-		figure(head{"Oldest result", "Time since the endpoint that was measured the longest ago was measured. Compare it with " +
-			"the interval of its sweep.", seconds, 4, 5},
+		figure(head{"Oldest result",
+			"Time since the endpoint that was measured the longest ago was measured. Compare it with the interval of " +
+				"its sweep.", seconds, 4, 5},
 			query{fmt.Sprintf("max(time() - (%s > 0))", per("max", byEndpoint, s.of(lastProbe))), "age"}).Decimals(0),
 		lamp(head{"Probers up", "Share of inferprobe's own instances that Prometheus can scrape.", share, 4, 5},
 			query{"avg(" + foreign("up", targets.vars) + ") or vector(0)", "up"}).
@@ -71,15 +72,17 @@ func (b *board) overviewSummary(s scope) {
 
 // overviewEndpoints is a row for each endpoint, and the history of its state.
 func (b *board) overviewEndpoints(s scope) {
+	ofUsual := from("transparent", step{0, "semi-dark-red"}, step{0.7, "semi-dark-yellow"}, step{0.9, "transparent"})
 	ofLimit := from("transparent", step{0.8, "semi-dark-yellow"}, step{1, "semi-dark-red"})
 	capacity := s.last(byModel, capacityRequests)
 	stateValues := stateMapping()
-	b.add(grid(head{"Endpoints, the worst first", "The last cycle of each endpoint. Light load is the best valid stage, in " +
-		"general one request at a time. Percentages of an objective are red above 100 %.", plain, 24, 9},
+	b.add(grid(head{"Endpoints, the worst first",
+		"The last cycle of each endpoint. Light load is the best valid stage, in general one request at a time. " +
+			"Percentages of an objective are red above 100 %.", plain, 24, 9},
 		order{"State", true}, []column{
 			{name: "State", expr: s.state(byModel), values: &stateValues, width: 140},
 			{name: "Endpoint", label: "endpoint", link: toEndpoint("${__value.text}")},
-				{name: "Failed", expr: s.errorRatio(byModel), unit: share,
+			{name: "Failed", expr: s.errorRatio(byModel), unit: share,
 				colour: from("transparent", step{defaultErrorRatio, "semi-dark-orange"}), width: 70},
 			{name: "TTFT p90", expr: s.best(byModel, stageTimeToFirstToken), unit: seconds, width: 90},
 			{name: "TTFT / objective", expr: s.ofObjective(byModel, stageTimeToFirstToken, signalFirstToken), unit: share,
@@ -89,7 +92,7 @@ func (b *board) overviewEndpoints(s scope) {
 				colour: ofLimit, width: 125},
 			{name: "Capacity", expr: capacity, unit: perSecond, width: 100},
 			{name: "/ 7 d median", expr: "(" + capacity + ") / " + s.usualCapacity(byModel), unit: share,
-				colour: from("transparent", step{0, "semi-dark-red"}, step{0.7, "semi-dark-yellow"}, step{0.9, "transparent"}), width: 105},
+				colour: ofUsual, width: 105},
 			{name: "Within objectives", expr: s.withinObjectives(byModel), unit: perSecond, width: 130},
 			{name: "Valid stages", expr: per("avg", byModel, notNaN(s.of(stageValid))), unit: share, width: 95},
 			{name: "Measured", expr: fmt.Sprintf("time() - (%s > 0)", per("max", byModel, s.of(lastProbe))), unit: seconds,
@@ -137,18 +140,21 @@ func (b *board) overviewSpeed(s scope) {
 
 func (b *board) overviewCapacity(s scope) {
 	b.add(
-		steps(head{"Capacity", "Requests per second that an endpoint served when it was given all it takes.", perSecond, 8, 8},
+		steps(head{"Capacity",
+			"Requests per second that an endpoint served when it was given all it takes.", perSecond, 8, 8},
 			query{s.last(byEndpoint, capacityRequests), "{{endpoint}}"}),
 		steps(head{"Capacity in tokens", "Output tokens per second at the same time.", tokensPerSecond, 8, 8},
 			query{s.last(byEndpoint, capacityTokens), "{{endpoint}}"}),
-		steps(head{"Headroom within objectives", "Rate that still keeps every objective, as a share of the capacity. Nothing " +
-			"without objectives.", share, 8, 8},
+		steps(head{"Headroom within objectives",
+			"Rate that still keeps every objective, as a share of the capacity. Nothing without objectives.", share, 8, 8},
 			query{"(" + s.withinObjectives(byEndpoint) + ") / " + per("max", byEndpoint, s.of(capacityRequests)),
 				"{{endpoint}}"}),
 		steps(head{"Requests that failed", "Share of requests that failed in the last cycle, at up to 90 % of the capacity.",
 			share, 12, 8}, query{s.errorRatio(byEndpoint), "{{endpoint}}"}).Max(1),
-		steps(head{"Valid stages", "Share of the last cycle's stages whose measurement can be trusted. Latency alerts ignore " +
-			"the others.", share, 12, 8}, query{per("avg", byEndpoint, notNaN(s.of(stageValid))), "{{endpoint}}"}).Max(1),
+		steps(head{"Valid stages",
+			"Share of the last cycle's stages whose measurement can be trusted. Latency alerts ignore the others.",
+			share, 12, 8},
+			query{per("avg", byEndpoint, notNaN(s.of(stageValid))), "{{endpoint}}"}).Max(1),
 	)
 }
 

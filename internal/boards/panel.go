@@ -172,7 +172,8 @@ type order struct {
 	descending bool
 }
 
-// grid shows a row for each set of labels. All queries must have the same labels, each of which needs a column of its own.
+// grid shows a row for each set of labels. All queries must have the same labels, each of which needs a column of its
+// own.
 func grid(h head, sorted order, columns ...column) *table.PanelBuilder {
 	var queries []query
 	position, rename := make(map[string]any), make(map[string]any)

@@ -7,7 +7,8 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
 
-// prober is the board of inferprobe itself: whether it keeps its schedule, and whether what it measures is its own doing.
+// prober is the board of inferprobe itself: whether it keeps its schedule, and whether what it measures is its own
+// doing.
 func prober(known catalogue) (*board, error) {
 	b := newBoard(proberUID, "inferprobe / Prober",
 		"inferprobe itself: is it up, is it on time, does it measure what it should?")
@@ -36,14 +37,17 @@ func (b *board) proberSummary(s scope) {
 	reload := mapping(meaning{1, "loaded", "green"}, meaning{0, "last reload failed", "red"})
 	b.add(
 		lamp(head{"Probers up", "Share of inferprobe's instances that Prometheus can scrape.", share, 4, 4},
-			query{"avg(" + foreign("up", s.vars) + ") or vector(0)", "up"}).Thresholds(from("red", step{1, "green"})).Decimals(0),
-		lamp(head{"Configuration", "Whether the last attempt to load the configuration succeeded. After a failure the old one " +
-			"stays in force.", words, 4, 4}, query{per("min", "", s.of(reloadSuccessful)), "configuration"}).
+			query{"avg(" + foreign("up", s.vars) + ") or vector(0)", "up"}).
+			Thresholds(from("red", step{1, "green"})).Decimals(0),
+		lamp(head{"Configuration",
+			"Whether the last attempt to load the configuration succeeded. After a failure the old one stays in " +
+				"force.", words, 4, 4}, query{per("min", "", s.of(reloadSuccessful)), "configuration"}).
 			Mappings([]dashboard.ValueMapping{reload}),
-		late("Schedule delay", "How much later than due requests left: the 99th percentile over the time shown.", scheduleDelay,
-			step{0.005, "yellow"}, step{0.05, "red"}),
-		late("Receive lag", "How much later than the kernel inferprobe saw data arrive: the 99th percentile over the time shown.", receiveLag,
-			step{0.005, "yellow"}, step{0.05, "red"}),
+		late("Schedule delay", "How much later than due requests left: the 99th percentile over the time shown.",
+			scheduleDelay, step{0.005, "yellow"}, step{0.05, "red"}),
+		late("Receive lag",
+			"How much later than the kernel inferprobe saw data arrive: the 99th percentile over the time shown.",
+			receiveLag, step{0.005, "yellow"}, step{0.05, "red"}),
 		lamp(head{"Valid stages", "Share of the stages in the last cycles of all endpoints whose measurement can be trusted.",
 			share, 4, 4}, query{per("avg", "", notNaN(s.of(stageValid))), "valid"}).
 			Thresholds(from("orange", step{0.5, "yellow"}, step{0.8, "green"})).NoValue("none yet"),
@@ -58,10 +62,12 @@ func (b *board) proberDelays(s scope) {
 			query{s.quantile(0.99, "instance", metric), "p99 {{instance}}"})
 	}
 	b.add(
-		heat(head{"Schedule delay, every request", "How much later than due requests of an open loop left. More than 5 ms and more than a " +
-			"twentieth of a request makes a stage invalid.", seconds, 12, 8}, s.buckets(scheduleDelay)),
-		heat(head{"Receive lag, every arrival", "How much later than the kernel inferprobe saw data arrive. Times are the kernel's, so that a " +
-			"small lag does no harm.", seconds, 12, 8}, s.buckets(receiveLag)),
+		heat(head{"Schedule delay, every request",
+			"How much later than due requests of an open loop left. More than 5 ms and more than a twentieth of a " +
+				"request makes a stage invalid.", seconds, 12, 8}, s.buckets(scheduleDelay)),
+		heat(head{"Receive lag, every arrival",
+			"How much later than the kernel inferprobe saw data arrive. Times are the kernel's, so that a small lag " +
+				"does no harm.", seconds, 12, 8}, s.buckets(receiveLag)),
 		quantiles("Schedule delay, quantiles", "How much later than due requests of an open loop left.", scheduleDelay),
 		quantiles("Receive lag, quantiles", "How much later than the kernel inferprobe saw data arrive.", receiveLag),
 	)
@@ -83,12 +89,14 @@ func (b *board) proberSchedule(s scope) {
 				{name: "Took", expr: s.last(byEndpoint, cycleDuration), unit: seconds, width: 90},
 				{name: "Next in", expr: of(cycleNextStart) + " - time() > 0", unit: seconds, width: 95},
 			}...),
-		bars(head{"Cycles skipped", "Cycles that were due and not started. `overrun`: the one before still ran; make the interval " +
-			"longer, or the stages shorter.", number, 8, 8},
+		bars(head{"Cycles skipped",
+			"Cycles that were due and not started. `overrun`: the one before still ran; make the interval longer, or " +
+				"the stages shorter.", number, 8, 8},
 			query{per("sum", "endpoint, reason", increase(s.of(runsSkipped))) + " > 0", "{{endpoint}} {{reason}}"}).
 			NoValue("none"),
-		bars(head{"Cycles failed", "Cycles that could not be run to their end. `tokenizer`, `context_length` and `internal` are " +
-			"the prober's own trouble.", number, 8, 8},
+		bars(head{"Cycles failed",
+			"Cycles that could not be run to their end. `tokenizer`, `context_length` and `internal` are the prober's " +
+				"own trouble.", number, 8, 8},
 			query{per("sum", "endpoint, reason", increase(s.of(cycleFailures))) + " > 0", "{{endpoint}} {{reason}}"}).
 			NoValue("none"),
 		steps(head{"Duration of a cycle", "How long the last whole cycle of each endpoint took.", seconds, 8, 8},
@@ -105,7 +113,8 @@ func (b *board) proberProcess(s scope) {
 			query{per("sum", "instance", s.of("go_memstats_heap_inuse_bytes")), "heap {{instance}}"}),
 		lines(head{"Goroutines", "Some for each request in flight; a number that only grows is a leak.", number, 8, 8},
 			query{per("sum", "instance", s.of("go_goroutines")), "{{instance}}"}),
-		lines(head{"Network", "Bytes per second that the process's network namespace received and sent.", bytesPerSecond, 8, 8},
+		lines(head{"Network",
+			"Bytes per second that the process's network namespace received and sent.", bytesPerSecond, 8, 8},
 			query{per("sum", "instance", rate(s.of("process_network_receive_bytes_total"))), "received {{instance}}"},
 			query{per("sum", "instance", rate(s.of("process_network_transmit_bytes_total"))), "sent {{instance}}"}),
 		lines(head{"Open files", "Open file descriptors, most of them connections, against their limit.", number, 8, 8},

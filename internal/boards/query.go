@@ -47,8 +47,8 @@ func (s scope) without(name string) scope {
 	return s
 }
 
-// What sets endpoints apart. A table shows their models too; over time that would tear an endpoint in two, as the model of
-// one may be known only after its first cycle.
+// What sets endpoints apart. A table shows their models too; over time that would tear an endpoint in two, as the
+// model of one may be known only after its first cycle.
 const (
 	byEndpoint = "endpoint"
 	byModel    = "endpoint, model"
@@ -69,8 +69,8 @@ func rate(selector string) string { return "rate(" + selector + "[$__rate_interv
 
 func increase(selector string) string { return "increase(" + selector + "[$__rate_interval])" }
 
-// last returns values of the last cycle, the highest where several inferprobes measure the same; nothing where a value is
-// not known.
+// last returns values of the last cycle, the highest where several inferprobes measure the same; nothing where a value
+// is not known.
 func (s scope) last(by, metric string, matchers ...string) string {
 	return notNaN(per("max", by, s.of(metric, matchers...)))
 }
@@ -105,8 +105,8 @@ func (s scope) ofObjective(by, metric, signal string) string {
 	return notNaN(fmt.Sprintf("(%s) / %s", s.best(by, metric), per("max", by, s.of(objective, `signal="`+signal+`"`))))
 }
 
-// errorRatio returns the share of requests that failed in the last cycle. Stages that ask for more than 90 % of the capacity
-// are left out, as in the rules: an endpoint may well refuse what is too much for it.
+// errorRatio returns the share of requests that failed in the last cycle. Stages that ask for more than 90 % of the
+// capacity are left out, as in the rules: an endpoint may well refuse what is too much for it.
 func (s scope) errorRatio(by string) string {
 	beyond := fmt.Sprintf("\nunless on (job, instance, endpoint, model, stage)\n"+
 		"%s > on (job, instance, endpoint, model) group_left () (0.9 * %s)", s.of(stageTarget), s.of(capacityRequests))
@@ -121,8 +121,8 @@ func (s scope) withinObjectives(by string) string {
 		per("max", by, s.of(stageValid)))
 }
 
-// usualCapacity is the median capacity of the last seven days. A gauge that lasts from cycle to cycle weighs each by its
-// time; NaN, the capacity before the first cycle, would be the lowest value, so that a subquery leaves it out.
+// usualCapacity is the median capacity of the last seven days. A gauge that lasts from cycle to cycle weighs each by
+// its time; NaN, the capacity before the first cycle, would be the lowest value, so that a subquery leaves it out.
 func (s scope) usualCapacity(by string) string {
 	return per("max", by, fmt.Sprintf("quantile_over_time(0.5, (%s)[7d:10m])", notNaN(s.of(capacityRequests))))
 }
@@ -145,8 +145,8 @@ const (
 	stateNoProber
 )
 
-// state returns the state of each endpoint: the worst one that applies. `or` keeps the first answer for an endpoint, and
-// 0 × x gives a constant its labels.
+// state returns the state of each endpoint: the worst one that applies. `or` keeps the first answer for an endpoint,
+// and 0 × x gives a constant its labels.
 func (s scope) state(by string) string {
 	code := func(n int, condition string) string { return fmt.Sprintf("%d + 0 * (%s)", n, condition) }
 	slow := func(metric, signal string) string { return code(stateSlow, s.ofObjective(by, metric, signal)+" > 1") }

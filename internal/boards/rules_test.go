@@ -93,7 +93,8 @@ func TestAlertConventions(t *testing.T) {
 		boards[d.UID] = true
 	}
 	alertName := regexp.MustCompile(`^Inferprobe([A-Z][a-z]+)+$`)
-	board := regexp.MustCompile(`^/d/([a-z-]+)(\?var-(endpoint|instance)=\{\{ \$labels\.(endpoint|instance) \| urlquery \}\})?$`)
+	board := regexp.MustCompile(`^/d/([a-z-]+)(\?var-(endpoint|instance)=\{\{ \$labels\.(endpoint|instance) ` +
+		`\| urlquery \}\})?$`)
 	for _, r := range rules(t) {
 		if r.Alert == "" {
 			continue
@@ -197,8 +198,8 @@ func alertNames(t *testing.T) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// TestEveryAlertIsTested: promtool runs the unit tests in `make e2e`; here they must be there, of an alert that fires, one
-// that does not although there are data, and one without any data.
+// TestEveryAlertIsTested: promtool runs the unit tests in `make e2e`; here they must be there, of an alert that fires,
+// one that does not although there are data, and one without any data.
 func TestEveryAlertIsTested(t *testing.T) {
 	type state struct{ fires, silent, missing bool }
 	tested := make(map[string]*state)

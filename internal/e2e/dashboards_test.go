@@ -348,17 +348,18 @@ func serveOn(t *testing.T, address, config string) *program {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "inferprobe.yaml")
 	write(t, path, config)
-	return start(t, "inferprobe", nil, setting(t, "E2E_INFERPROBE"), "serve", "--config.file", path, "--web.listen-address",
-		address, "--log.format", "json")
+	return start(t, "inferprobe", nil, setting(t, "E2E_INFERPROBE"), "serve", "--config.file", path,
+		"--web.listen-address", address, "--log.format", "json")
 }
 
 var (
 	shippedTarget   = regexp.MustCompile(`targets: \["[^"]*"\]`)
-	shippedInterval = regexp.MustCompile(`(?m)^( *(?:scrape_interval|evaluation_interval|interval|for|keep_firing_for):) \w+$`)
+	shippedInterval = regexp.MustCompile(
+		`(?m)^( *(?:scrape_interval|evaluation_interval|interval|for|keep_firing_for):) \w+$`)
 )
 
-// startShipped starts Prometheus with the scrape configuration and the rules of dashboards/, all their intervals a second,
-// and returns its address. It scrapes the simulator too, as a server whose own metrics stand beside ours.
+// startShipped starts Prometheus with the scrape configuration and the rules of dashboards/, all their intervals a
+// second, and returns its address. It scrapes the simulator too, as a server whose own metrics stand beside ours.
 func startShipped(t *testing.T, target, simulator string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -395,7 +396,7 @@ endpoints:
     model: sim
     tokenizer: builtin:demo
     objectives: {time_to_first_token_p90: 100ms, inter_token_latency_p90: 50ms}
-    sweep: {interval: 6h, profile: synchronous, prompt_tokens: 64, output_tokens: 4, max_duration: 30s, max_requests: 40}
+    sweep: {interval: 6h, profile: synchronous, prompt_tokens: 64, output_tokens: 4, max_requests: 40}
 `
 
 // TestAlertsFireForTheirReasonOnly provokes a slow endpoint, an outage of inferprobe, and an outage of the endpoint.
