@@ -19,7 +19,7 @@ type lastCycles struct {
 // lastCycleDescs are the metrics of the last cycle.
 type lastCycleDescs struct {
 	duration, capacityRequests, capacityTokens, objectiveCapacity *prometheus.Desc
-	objective, objectiveErrors                                    *prometheus.Desc
+	objective, objectiveErrors, findings                          *prometheus.Desc
 
 	target, requests, tokens, valid, samples, failures                       *prometheus.Desc
 	timeToFirstToken, interTokenLatency, timePerOutputToken, requestDuration *prometheus.Desc
@@ -44,6 +44,9 @@ func describeLastCycle() lastCycleDescs {
 			append(endpoint[:2:2], "signal")),
 		objectiveErrors: desc("objective_error_ratio",
 			"Objective for the share of requests that fail, as of the last whole cycle; NaN where none is set.", endpoint),
+		findings: desc("cycle_findings",
+			"Stages of the last whole cycle that have a finding on their measurement, by which.",
+			append(endpoint[:2:2], "reason")),
 
 		target: desc("stage_target_requests_per_second",
 			"Rate that the stage was to reach, in the last whole cycle; 0 for a closed loop.", stage),
@@ -69,7 +72,7 @@ func describeLastCycle() lastCycleDescs {
 
 func (d *lastCycleDescs) all() []*prometheus.Desc {
 	return []*prometheus.Desc{
-		d.duration, d.capacityRequests, d.capacityTokens, d.objectiveCapacity, d.objective, d.objectiveErrors,
+		d.duration, d.capacityRequests, d.capacityTokens, d.objectiveCapacity, d.objective, d.objectiveErrors, d.findings,
 		d.target, d.requests, d.tokens, d.valid, d.samples, d.failures,
 		d.timeToFirstToken, d.interTokenLatency, d.timePerOutputToken, d.requestDuration,
 	}
@@ -134,6 +137,24 @@ func (d *lastCycleDescs) collectCycle(ch chan<- prometheus.Metric, ep probe.Endp
 	gauge(d.capacityTokens, tokens)
 	gauge(d.objectiveCapacity, objective)
 	d.collectObjectives(ch, ep, c)
+	for _, name := range probe.FindingNames() {
+		ch <- prometheus.MustNewConstMetric(d.findings, prometheus.GaugeValue, stagesWith(c, name), ep.Name, ep.Model,
+			string(name))
+	}
+}
+
+// stagesWith returns how many stages have a finding of that name.
+func stagesWith(c *probe.Cycle, name probe.FindingName) float64 {
+	if c == nil {
+		return math.NaN()
+	}
+	var n float64
+	for i := range c.Stages {
+		if slices.ContainsFunc(c.Stages[i].Findings, func(f probe.Finding) bool { return f.Name == name }) {
+			n++
+		}
+	}
+	return n
 }
 
 // collectObjectives sends what the endpoint should keep, so that panels and alerts can hold the values against it.

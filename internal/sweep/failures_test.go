@@ -351,18 +351,13 @@ func checkStageOf(t *testing.T, f trouble, r *probe.Result) {
 	}
 	s.Findings = c.judge(&s, measurement{forced: true})
 	for _, found := range s.Findings {
-		if found.Name != probe.FindingTooFewSamples && found.Name != f.finding && !ours(found.Name) {
+		if found.Name != probe.FindingTooFewSamples && found.Name != f.finding && !ours(found) {
 			t.Errorf("found %s: %s", found.Name, found.Detail)
 		}
 	}
 	if f.finding != "" && !has(&s, f.finding) {
 		t.Errorf("%s is not among %v", f.finding, s.Findings)
 	}
-}
-
-// ours are findings that a busy machine makes.
-func ours(name probe.FindingName) bool {
-	return name == probe.FindingReceiveLag || name == probe.FindingScheduleDelay
 }
 
 // TestEveryFaultIsInTheTable keeps the table complete when the simulator learns a new fault.

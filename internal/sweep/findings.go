@@ -13,6 +13,7 @@ import (
 const (
 	ownShare       = 0.05             // of the median TTFT: how late requests may leave or first tokens seem to come (p99)
 	delayFloor     = time.Millisecond // how late requests may leave in any case: twice what a quiet machine needs
+	gapShare       = 0.25             // … or of the gap between two sends: so long before they bunch
 	mergedShare    = 0.10             // of the reads, that may have held several tokens because they were late
 	throttledShare = 0.01             // of the stage, that the cgroup may have stopped us
 	lengthShare    = 0.02             // of the output tokens asked for, that may be missing or too many
@@ -77,9 +78,13 @@ func (j *judgement) samples() {
 }
 
 // scheduleDelay looks at how late requests left. Latencies count from the send and hold none of it, but requests that
-// leave together by mistake wait for each other at the endpoint, for up to as long.
+// leave together by mistake wait for each other at the endpoint, for up to as long. They keep apart while they are late by
+// little of the gap between them.
 func (j *judgement) scheduleDelay() {
 	limit := delayFloor.Seconds()
+	if j.stage.TargetRate > 0 {
+		limit = max(limit, gapShare/j.stage.TargetRate)
+	}
 	if j.ttft.Count() > 0 {
 		limit = max(limit, ownShare*j.ttft.Quantile(0.5))
 	}

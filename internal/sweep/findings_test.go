@@ -94,13 +94,6 @@ func TestFindingsOnOurOwnLateness(t *testing.T) {
 			r.Request.Due, r.NewConn, r.Phases.TLS = r.Sent.Add(-d), true, d
 		}
 	}
-	quick := func(d time.Duration) func(int, *probe.Result) { // the first token after 5 ms
-		return func(i int, r *probe.Result) {
-			late(2, d)(i, r)
-			r.FirstToken = 5 * milli
-			r.Arrivals[0].At = r.FirstToken
-		}
-	}
 	merging := func(n int) func(int, *probe.Result) { // n of a hundred first tokens are read with the second
 		return func(i int, r *probe.Result) {
 			if i >= 100-n {
@@ -122,15 +115,13 @@ func TestFindingsOnOurOwnLateness(t *testing.T) {
 	}
 	delay, lag := []string{"schedule_delay"}, []string{"receive_lag"}
 	checkFindings(t, map[string]finding{
-		// 5 % of the median TTFT are 5 ms. The p99 of a hundred lies between the two latest.
-		"two leave 5 ms late": {results: hundred(late(2, 5*milli))},
-		"two leave later": {results: hundred(late(2, 5100*time.Microsecond)), want: delay,
-			detail: "requests left up to 5.1 ms late (p99), more than 5.0 ms"},
-		"one leaves 100 ms late":               {results: hundred(late(1, 100*milli))},
-		"all wait 1 s for their connections":   {results: hundred(opening(time.Second))},
-		"a closed loop":                        {results: many(100)},
-		"1 ms late before a TTFT of 5 ms":      {results: hundred(quick(milli))},
-		"more than that before a TTFT of 5 ms": {results: hundred(quick(milli + over)), want: delay, detail: "more than 1.0 ms"},
+		// A quarter of the gap is 25 ms. The p99 of a hundred lies between the two latest.
+		"two leave 25 ms late": {results: hundred(late(2, 25*milli))},
+		"two leave later": {results: hundred(late(2, 25100*time.Microsecond)), want: delay,
+			detail: "requests left up to 25.1 ms late (p99), more than 25.0 ms"},
+		"one leaves 100 ms late":             {results: hundred(late(1, 100*milli))},
+		"all wait 1 s for their connections": {results: hundred(opening(time.Second))},
+		"a closed loop":                      {results: many(100)},
 
 		// A first token that is read with the second seems to come 10 ms later. With one of a hundred p99 is 1 % of the way.
 		"one first token is read late":   {results: hundred(merging(1))},
@@ -147,6 +138,34 @@ func TestFindingsOnOurOwnLateness(t *testing.T) {
 		"a guard ended it": {results: many(100), m: measurement{guard: "5 of 10 requests failed"},
 			want: []string{"ended_by_guard?"}, detail: "after 10s: 5 of 10 requests failed"},
 	})
+}
+
+// TestScheduleDelayLimits: a quarter of the gap, a twentieth of the median TTFT or a millisecond, whatever is longest.
+func TestScheduleDelayLimits(t *testing.T) {
+	for _, test := range []struct {
+		rate        float64
+		ttft, limit time.Duration
+	}{
+		{rate: 10, ttft: 100 * milli, limit: 25 * milli},
+		{rate: 1000, ttft: 100 * milli, limit: 5 * milli},
+		{rate: 1000, ttft: 5 * milli, limit: milli},
+	} {
+		for late, want := range map[time.Duration]bool{test.limit: false, test.limit + 100*time.Microsecond: true} {
+			results := many(100)
+			for _, r := range results {
+				r.Request.Due = r.Sent.Add(-late)
+				r.FirstToken, r.Arrivals[0].At = test.ttft, test.ttft
+			}
+			c := collect(results...)
+			stage := c.summarise(constantAt(test.rate, 10*time.Second), endedBy(load.EndedByDuration, 10*time.Second), nil)
+			found := slices.ContainsFunc(c.judge(&stage, measurement{}), func(f probe.Finding) bool {
+				return f.Name == probe.FindingScheduleDelay
+			})
+			if found != want {
+				t.Errorf("%v req/s, TTFT %v, %v late: found %v, want %v", test.rate, test.ttft, late, found, want)
+			}
+		}
+	}
 }
 
 func TestFindingsOnMergedReads(t *testing.T) { // a tenth of the reads is the limit, which ten gaps can hit

@@ -2,13 +2,16 @@ package sweep
 
 import (
 	"bytes"
+	"math"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/inferprobe/inferprobe/internal/metrics"
 	"github.com/inferprobe/inferprobe/internal/openai"
@@ -156,23 +159,35 @@ func checkVisible(t *testing.T, c *probe.Cycle, name probe.FindingName, invalida
 	if err != nil || !has(&parsed[0].Stages[0], name) || parsed[0].Stages[0].Valid() != s.Valid() {
 		t.Errorf("the JSON report does not say %s (%v)", name, err)
 	}
-	checkMetric(t, c)
+	checkMetrics(t, c, name)
 }
 
-// checkMetric checks that stage_valid says what the report does.
-func checkMetric(t *testing.T, c *probe.Cycle) {
+// checkMetrics checks that the metrics of a cycle that ran to its end say what the report does.
+func checkMetrics(t *testing.T, c *probe.Cycle, name probe.FindingName) {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
-	metrics.New(registry, metrics.Classic).Add(c.Endpoint, nil, []string{c.Stages[0].Name}).CycleEnded(c)
+	ended := *c
+	ended.Failure = nil
+	metrics.New(registry, metrics.Classic).Add(c.Endpoint, nil, []string{c.Stages[0].Name}).CycleEnded(&ended)
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[bool]float64{true: 1}[c.Stages[0].Valid()]
+	valid, found := math.NaN(), math.NaN()
 	for _, f := range families {
-		if f.GetName() == "inferprobe_stage_valid" && c.Failure == nil && f.GetMetric()[0].GetGauge().GetValue() != want {
-			t.Errorf("stage_valid is %v, want %v", f.GetMetric()[0].GetGauge().GetValue(), want)
+		for _, m := range f.GetMetric() {
+			switch f.GetName() {
+			case "inferprobe_stage_valid":
+				valid = m.GetGauge().GetValue()
+			case "inferprobe_cycle_findings":
+				if slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetValue() == string(name) }) {
+					found = m.GetGauge().GetValue()
+				}
+			}
 		}
+	}
+	if want := map[bool]float64{true: 1}[c.Stages[0].Valid()]; valid != want || found != 1 {
+		t.Errorf("stage_valid is %v, want %v; cycle_findings of %s is %v, want 1", valid, want, name, found)
 	}
 }
 
