@@ -178,6 +178,7 @@ type reported struct {
 	Server  string
 	Failure *struct{ Reason, Detail string }
 	Stages  []stage
+	Skipped []struct{ Stage, Reason string }
 }
 
 type stage struct {
