@@ -44,7 +44,8 @@ func endpoint(name, url string) config.Endpoint {
 }
 
 func quick() sim.Options {
-	return sim.Options{Fixed: &sim.FixedTiming{TimeToFirstToken: 10 * time.Millisecond, InterTokenLatency: 4 * time.Millisecond}}
+	const milli = time.Millisecond
+	return sim.Options{Fixed: &sim.FixedTiming{TimeToFirstToken: 10 * milli, InterTokenLatency: 4 * milli}}
 }
 
 // harness is a daemon whose cycles are kept. It fails the test if Finished is called while it runs.
@@ -93,7 +94,8 @@ func (h *harness) names() []string {
 	return names
 }
 
-// value returns the value of the series with these labels, given as name and value by turns, and false if there is none.
+// value returns the value of the series with these labels, given as name and value by turns, and false if there is
+// none.
 func (h *harness) value(t *testing.T, name string, labels ...string) (float64, bool) {
 	t.Helper()
 	families, err := h.registry.Gather()
@@ -210,7 +212,8 @@ func TestGroupsNeverOverlap(t *testing.T) {
 	}
 }
 
-// TestEndpointsDoNotWaitForEachOther has one endpoint that answers nothing before another has been measured three times.
+// TestEndpointsDoNotWaitForEachOther has one endpoint that answers nothing before another has been measured three
+// times.
 func TestEndpointsDoNotWaitForEachOther(t *testing.T) {
 	_, url := simtest.Start(t, quick())
 	others := make(chan struct{})
@@ -276,15 +279,17 @@ func TestPanicIsAFailedCycle(t *testing.T) {
 			}
 		}
 	}
-	if n, _ := h.value(t, "cycle_failures_total", "endpoint", "bad", "reason", probe.CycleInternal); n != 1 || len(h.cycles) != 2 {
-		t.Errorf("%v cycles failed by a fault of ours, of %d", n, len(h.cycles))
+	failures, _ := h.value(t, "cycle_failures_total", "endpoint", "bad", "reason", probe.CycleInternal)
+	if failures != 1 || len(h.cycles) != 2 {
+		t.Errorf("%v cycles failed by a fault of ours, of %d", failures, len(h.cycles))
 	}
 	if running, _ := h.value(t, "cycle_in_progress", "endpoint", "bad"); running != 0 {
 		t.Error("the cycle is still in progress")
 	}
 }
 
-// TestOverrun lets an hourly cycle last for three and a half hours: three were due meanwhile, and are not caught up with.
+// TestOverrun lets an hourly cycle last for three and a half hours: three were due meanwhile, and are not caught up
+// with.
 func TestOverrun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, endpoint("a", "http://127.0.0.1:1"))

@@ -30,7 +30,8 @@ func TestCapacity(t *testing.T) {
 		},
 	}
 	near := cmpopts.EquateApprox(1e-9, 0)
-	if diff := cmp.Diff(probe.Capacity{RequestsPerSecond: 10, OutputTokensPerSecond: 1000}, capacityOf(cycle), near); diff != "" {
+	want := probe.Capacity{RequestsPerSecond: 10, OutputTokensPerSecond: 1000}
+	if diff := cmp.Diff(want, capacityOf(cycle), near); diff != "" {
 		t.Error("without objectives:\n" + diff)
 	}
 	for name, test := range map[string]struct {
@@ -86,10 +87,11 @@ func TestKeepsObjectives(t *testing.T) {
 		stages     []probe.Stage
 		want       bool
 	}{
-		"nothing is asked":    {probe.ProfileConstant, probe.Objectives{}, []probe.Stage{slow}, true},
-		"kept":                {probe.ProfileConstant, half, []probe.Stage{stageAt(probe.ProfileConstant, 4, 4, 0.5)}, true},
-		"violated":            {probe.ProfileConstant, half, []probe.Stage{slow}, false},
-		"violated at one":     {probe.ProfilePoisson, half, []probe.Stage{stageAt(probe.ProfilePoisson, 1, 1, 0.1), slow}, false},
+		"nothing is asked": {probe.ProfileConstant, probe.Objectives{}, []probe.Stage{slow}, true},
+		"kept":             {probe.ProfileConstant, half, []probe.Stage{stageAt(probe.ProfileConstant, 4, 4, 0.5)}, true},
+		"violated":         {probe.ProfileConstant, half, []probe.Stage{slow}, false},
+		"violated at one": {probe.ProfilePoisson, half,
+			[]probe.Stage{stageAt(probe.ProfilePoisson, 1, 1, 0.1), slow}, false},
 		"late by our fault":   {probe.ProfileConstant, half, []probe.Stage{found(slow, probe.FindingReceiveLag)}, true},
 		"too slow for enough": {probe.ProfileConstant, half, []probe.Stage{found(slow, probe.FindingTooFewSamples)}, false},
 		"a sweep looks for more than it bears": {probe.ProfileSweep, half,

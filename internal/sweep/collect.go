@@ -75,8 +75,8 @@ func (c *collector) Record(r *probe.Result) {
 	}
 }
 
-// addOwnDelays takes how late this process sent and saw things. What a new connection takes to open delays the send, too,
-// but is the network's and the server's.
+// addOwnDelays takes how late this process sent and saw things. What a new connection takes to open delays the send,
+// too, but is the network's and the server's.
 func (c *collector) addOwnDelays(r *probe.Result) {
 	if d, ok := r.ScheduleDelay(); ok {
 		c.delay.Add(d.Seconds())
@@ -263,8 +263,8 @@ func (o *outputCounts) length() float64 {
 	return float64(got) / float64(asked)
 }
 
-// turnover returns how many requests have completed, and the time in which a batch of equal requests renews itself: that
-// of a lone prefill and of the mean request from its first token to its end. It leaves out the time in a queue.
+// turnover returns how many requests have completed, and the time in which a batch of equal requests renews itself:
+// that of a lone prefill and of the mean request from its first token to its end. It leaves out the time in a queue.
 func (c *collector) turnover() (completed int, period time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -239,7 +239,8 @@ func TestSummary(t *testing.T) {
 	}
 	var distributions probe.Distribution
 	ignored := cmpopts.IgnoreTypes(distributions)
-	rates := cmpopts.IgnoreFields(probe.Stage{}, "RequestsPerSecond", "OutputTokensPerSecond", "WindowStart", "WindowEnd", "InFlight")
+	rates := cmpopts.IgnoreFields(probe.Stage{},
+		"RequestsPerSecond", "OutputTokensPerSecond", "WindowStart", "WindowEnd", "InFlight")
 	if diff := cmp.Diff(want, s, ignored, rates); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -313,7 +314,9 @@ func TestFailedRequestsAreInFlightUntilTheyEnd(t *testing.T) {
 }
 
 func TestOwnDelays(t *testing.T) {
-	reused := answer{sent: 1003 * milli, due: time.Second, ttft: 100 * milli, gap: 10 * milli, tokens: 3, lag: 2 * milli}.result()
+	reused := answer{
+		sent: 1003 * milli, due: time.Second, ttft: 100 * milli, gap: 10 * milli, tokens: 3, lag: 2 * milli,
+	}.result()
 	fresh := answer{sent: 1103 * milli, due: 1100 * milli, ttft: 100 * milli, tokens: 1}.result()
 	fresh.NewConn, fresh.Phases = true, probe.Phases{DNS: milli, Connect: milli / 2, TLS: milli / 2}
 	c := collect(reused, fresh)

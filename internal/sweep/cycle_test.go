@@ -212,7 +212,8 @@ func TestCycleAgainstTheTruth(t *testing.T) {
 // checkSweep checks what a whole sweep tells beside its counts.
 func checkSweep(t *testing.T, c *probe.Cycle, o *observer) {
 	t.Helper()
-	if want := []probe.Endpoint{{Name: "sim", Model: sim.DefaultModel, URL: c.Endpoint.URL}}; !slices.Equal(o.discovered, want) {
+	want := []probe.Endpoint{{Name: "sim", Model: sim.DefaultModel, URL: c.Endpoint.URL}}
+	if !slices.Equal(o.discovered, want) {
 		t.Errorf("discovered %v, want %v", o.discovered, want)
 	}
 	low, high := c.Stages[0].RequestsPerSecond, c.Stages[1].RequestsPerSecond
@@ -300,7 +301,9 @@ func TestInterruption(t *testing.T) {
 		},
 		"between preparation and the first stage": {
 			stop: func(cancel func(), o *observer) Pools { o.onDiscovered = cancel; return nil },
-			skip: []string{"synchronous interrupted", "throughput interrupted", "constant-1 interrupted", "constant-2 interrupted"},
+			skip: []string{
+				"synchronous interrupted", "throughput interrupted", "constant-1 interrupted", "constant-2 interrupted",
+			},
 		},
 		"in the synchronous stage": {
 			stop: inStage("synchronous"), ran: []string{"synchronous"},
@@ -483,7 +486,9 @@ func has(s *probe.Stage, name probe.FindingName) bool {
 
 // TestCyclesThatCannotBegin is about everything before the first stage.
 func TestCyclesThatCannotBegin(t *testing.T) {
-	noTokenizer := poolsFunc(func(context.Context, string) (*prompt.Pool, error) { return nil, errors.New("no such tokenizer") })
+	noTokenizer := poolsFunc(func(context.Context, string) (*prompt.Pool, error) {
+		return nil, errors.New("no such tokenizer")
+	})
 	for name, test := range map[string]struct {
 		change     func(*Target)
 		server     sim.Options
@@ -502,7 +507,8 @@ func TestCyclesThatCannotBegin(t *testing.T) {
 		},
 		"a key is missing": {server: sim.Options{APIKey: "secret"}, reason: "unauthorized"},
 		"the model is not served": {
-			change: func(target *Target) { target.Model = "other" }, reason: probe.CycleDiscovery, detail: `"other" is not served`,
+			change: func(target *Target) { target.Model = "other" },
+			reason: probe.CycleDiscovery, detail: `"other" is not served`,
 		},
 		"no tokenizer": {pools: noTokenizer, reason: probe.CycleTokenizer, detail: "no such tokenizer", discovered: true},
 		"too long for the context": {
@@ -573,8 +579,10 @@ func TestContextLength(t *testing.T) {
 		// √9 × 5 = 15
 		"five deviations":        {probe.Length{Mean: 55, Variance: 9}, probe.Length{Mean: 30}, spread{}, 100, true},
 		"six are not waited for": {probe.Length{Mean: 56, Variance: 9}, probe.Length{Mean: 30}, spread{}, 100, false},
-		"cut to a maximum":       {probe.Length{Mean: 60, Variance: 100, Max: 70}, probe.Length{Mean: 30}, spread{}, 100, true},
-		"a negative difference":  {probe.Length{Mean: 70}, probe.Length{Mean: 30}, spread{2, -5, 0}, 100, true},
+		"cut to a maximum": {
+			probe.Length{Mean: 60, Variance: 100, Max: 70}, probe.Length{Mean: 30}, spread{}, 100, true,
+		},
+		"a negative difference": {probe.Length{Mean: 70}, probe.Length{Mean: 30}, spread{2, -5, 0}, 100, true},
 	} {
 		r := &ready{
 			server:   openai.Server{Model: openai.Model{ID: "m", MaxLength: test.limit}},

@@ -24,8 +24,8 @@ import (
 	"github.com/inferprobe/inferprobe/internal/sim/simtest"
 )
 
-// trouble is something that happens to a request for 8 tokens, and what is reported of it. docs/failures.md has the same
-// rows: TestFailuresAreDocumented compares them.
+// trouble is something that happens to a request for 8 tokens, and what is reported of it. docs/failures.md has the
+// same rows: TestFailuresAreDocumented compares them.
 type trouble struct {
 	fault   string // as the simulator takes it, or with do a name of ours
 	row     string // of the document, where it is not the fault itself
@@ -54,8 +54,14 @@ func failures() []trouble {
 	total := openai.Options{TotalTimeout: limit}
 	return slices.Concat(statusFailures(), []trouble{
 		{fault: "redirect", outcome: probe.Failed, reason: probe.ReasonNotAStream},
-		{fault: "slow_headers=200ms", row: "slow_headers", outcome: probe.Completed, tokens: 8, by: server, check: notBefore(200 * milli)},
-		{fault: "slow_headers=10s", row: "slow_headers beyond the limit", outcome: probe.Failed, reason: probe.ReasonTimeoutFirstToken, options: early},
+		{
+			fault: "slow_headers=200ms", row: "slow_headers", outcome: probe.Completed, tokens: 8, by: server,
+			check: notBefore(200 * milli),
+		},
+		{
+			fault: "slow_headers=10s", row: "slow_headers beyond the limit", outcome: probe.Failed,
+			reason: probe.ReasonTimeoutFirstToken, options: early,
+		},
 		{fault: "json_200", outcome: probe.Failed, reason: probe.ReasonNotAStream},
 		{fault: "html_200", outcome: probe.Failed, reason: probe.ReasonNotAStream},
 		{fault: "empty", outcome: probe.Failed, reason: probe.ReasonEmpty},
@@ -101,9 +107,18 @@ func endings(early, idle, total openai.Options) []trouble {
 	}
 	return append(all,
 		trouble{fault: "hang", outcome: probe.Failed, reason: probe.ReasonTimeoutFirstToken, options: early},
-		trouble{fault: "hang,comments=10ms", row: "hang", outcome: probe.Failed, reason: probe.ReasonTimeoutFirstToken, options: early},
-		trouble{fault: "hang_after", outcome: probe.Failed, reason: probe.ReasonTimeoutIdle, tokens: 4, by: events, options: idle},
-		trouble{fault: "hang_after", row: "not done within the limit", outcome: probe.Failed, reason: probe.ReasonTimeoutTotal, tokens: 4, by: events, options: total},
+		trouble{
+			fault: "hang,comments=10ms", row: "hang", outcome: probe.Failed, reason: probe.ReasonTimeoutFirstToken,
+			options: early,
+		},
+		trouble{
+			fault: "hang_after", outcome: probe.Failed, reason: probe.ReasonTimeoutIdle, tokens: 4, by: events,
+			options: idle,
+		},
+		trouble{
+			fault: "hang_after", row: "not done within the limit", outcome: probe.Failed, reason: probe.ReasonTimeoutTotal,
+			tokens: 4, by: events, options: total,
+		},
 		trouble{fault: "endless_event", outcome: probe.Failed, reason: probe.ReasonMalformed, tokens: 4, by: events},
 	)
 }
@@ -112,7 +127,10 @@ func endings(early, idle, total openai.Options) []trouble {
 func contents() []trouble {
 	return []trouble{
 		{fault: "no_finish", outcome: probe.Completed, tokens: 8, by: server},
-		{fault: "no_finish,short", row: "no_finish and short", outcome: probe.Failed, reason: probe.ReasonTruncated, tokens: 4, by: server},
+		{
+			fault: "no_finish,short", row: "no_finish and short", outcome: probe.Failed, reason: probe.ReasonTruncated,
+			tokens: 4, by: server,
+		},
 		{fault: "no_done", outcome: probe.Completed, tokens: 8, by: server},
 		{fault: "short", outcome: probe.Completed, tokens: 4, by: server, finding: probe.FindingOutputLength},
 		{fault: "ignore_eos_ignored", outcome: probe.Completed, tokens: -1, by: server, finding: probe.FindingOutputLength},
@@ -120,7 +138,10 @@ func contents() []trouble {
 		{fault: "usage_missing", outcome: probe.Completed, tokens: 8, by: events, finding: probe.FindingNoServerUsage},
 		{fault: "usage_zero", outcome: probe.Completed, tokens: 8, by: events, finding: probe.FindingNoServerUsage},
 		{fault: "usage_in_choice", outcome: probe.Completed, tokens: 8, by: server},
-		{fault: "cached_tokens=32", row: "cached_tokens", outcome: probe.Completed, tokens: 8, by: server, finding: probe.FindingCachedPrompts},
+		{
+			fault: "cached_tokens=32", row: "cached_tokens", outcome: probe.Completed, tokens: 8, by: server,
+			finding: probe.FindingCachedPrompts,
+		},
 		{fault: "early_role", outcome: probe.Completed, tokens: 8, by: server, check: notBefore(10 * milli)},
 	}
 }
@@ -173,8 +194,8 @@ func connections() []trouble {
 			do: func(t *testing.T) *probe.Result { return sendTwice(t, serveEach(t, answerWhole, hangUp, answerWhole)) },
 		},
 		{
-			fault: "a kept connection that has ended, and the next", outcome: probe.Failed, reason: probe.ReasonReset, retries: 1,
-			do: func(t *testing.T) *probe.Result { return sendTwice(t, serveEach(t, answerWhole, hangUp)) },
+			fault: "a kept connection that has ended, and the next", outcome: probe.Failed, reason: probe.ReasonReset,
+			retries: 1, do: func(t *testing.T) *probe.Result { return sendTwice(t, serveEach(t, answerWhole, hangUp)) },
 		},
 	}
 }
@@ -258,8 +279,8 @@ func answerWhole(w http.ResponseWriter, _ *http.Request) {
 	for range 8 {
 		fmt.Fprint(w, `data: {"choices":[{"delta":{"content":"a"}}]}`, "\n\n")
 	}
-	fmt.Fprint(w, `data: {"choices":[{"delta":{},"finish_reason":"length"}],"usage":{"prompt_tokens":40,"completion_tokens":8}}`,
-		"\n\ndata: [DONE]\n\n")
+	fmt.Fprint(w, `data: {"choices":[{"delta":{},"finish_reason":"length"}],`,
+		`"usage":{"prompt_tokens":40,"completion_tokens":8}}`, "\n\ndata: [DONE]\n\n")
 }
 
 // send sends a request for 8 tokens.
@@ -320,7 +341,8 @@ func TestFailures(t *testing.T) {
 func checkFailure(t *testing.T, f trouble, r *probe.Result) {
 	t.Helper()
 	if r.Outcome != f.outcome || r.Reason != f.reason || (r.Reason != "") != (r.Detail != "") || r.Retries != f.retries {
-		t.Errorf("%s, %q (%s), %d retries; want %s, %q, %d", r.Outcome, r.Reason, r.Detail, r.Retries, f.outcome, f.reason, f.retries)
+		t.Errorf("%s, %q (%s), %d retries; want %s, %q, %d", r.Outcome, r.Reason, r.Detail, r.Retries,
+			f.outcome, f.reason, f.retries)
 	}
 	if f.tokens >= 0 && (r.OutputTokens != f.tokens || r.TokenSource != f.by) {
 		t.Errorf("%d tokens by %q, want %d by %q", r.OutputTokens, r.TokenSource, f.tokens, f.by)
@@ -337,14 +359,17 @@ func checkStageOf(t *testing.T, f trouble, r *probe.Result) {
 	started := time.Now().Add(-time.Minute)
 	c := newCollector(started)
 	c.Record(r)
-	s := c.summarise(constantAt(1, 2*time.Minute), load.Outcome{Started: started, Ended: time.Now(), Ending: load.EndedByDuration}, nil)
+	out := load.Outcome{Started: started, Ended: time.Now(), Ending: load.EndedByDuration}
+	s := c.summarise(constantAt(1, 2*time.Minute), out, nil)
 	want := map[probe.Outcome]int{f.outcome: 1}
 	if s.Completed != want[probe.Completed] || s.Failed != want[probe.Failed] || s.Incomplete != want[probe.Incomplete] ||
 		s.Failures[f.reason] != want[probe.Failed] || s.Retries != f.retries {
-		t.Errorf("%d completed, %d failed, %d incomplete, %v, %d retries", s.Completed, s.Failed, s.Incomplete, s.Failures, s.Retries)
+		t.Errorf("%d completed, %d failed, %d incomplete, %v, %d retries",
+			s.Completed, s.Failed, s.Incomplete, s.Failures, s.Retries)
 	}
 	if s.RequestDuration.Count != s.Completed || s.OutputTokens.Count != s.Completed {
-		t.Errorf("%d latencies and %d lengths of %d completed requests", s.RequestDuration.Count, s.OutputTokens.Count, s.Completed)
+		t.Errorf("%d latencies and %d lengths of %d completed requests",
+			s.RequestDuration.Count, s.OutputTokens.Count, s.Completed)
 	}
 	if got := c.line.tokens(0, 2*time.Minute); !near(got, float64(r.OutputTokens)) {
 		t.Errorf("%v tokens count for the throughput, %d came", got, r.OutputTokens)
@@ -387,8 +412,8 @@ func (f *trouble) reported() string {
 	return text
 }
 
-// TestFailuresAreDocumented compares the rows of docs/failures.md with the table: what is reported of each fault, and that
-// none is missing.
+// TestFailuresAreDocumented compares the rows of docs/failures.md with the table: what is reported of each fault, and
+// that none is missing.
 func TestFailuresAreDocumented(t *testing.T) {
 	document, err := os.ReadFile("../../docs/failures.md")
 	if err != nil {

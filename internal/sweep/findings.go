@@ -78,8 +78,8 @@ func (j *judgement) samples() {
 }
 
 // scheduleDelay looks at how late requests left. Latencies count from the send and hold none of it, but requests that
-// leave together by mistake wait for each other at the endpoint, for up to as long. They keep apart while they are late by
-// little of the gap between them.
+// leave together by mistake wait for each other at the endpoint, for up to as long. They keep apart while they are late
+// by little of the gap between them.
 func (j *judgement) scheduleDelay() {
 	limit := delayFloor.Seconds()
 	if j.stage.TargetRate > 0 {
@@ -99,8 +99,8 @@ func (j *judgement) receiveLag() {
 		return
 	}
 	if late, limit := j.firstError.Quantile(0.99), ownShare*j.ttft.Quantile(0.5); late > limit {
-		j.invalid(probe.FindingReceiveLag, "first tokens were read late, together with later ones: their times are off by up "+
-			"to %s (p99), more than %s", ms(late), ms(limit))
+		j.invalid(probe.FindingReceiveLag, "first tokens were read late, together with later ones: their times are off by "+
+			"up to %s (p99), more than %s", ms(late), ms(limit))
 	}
 	if merged := j.reads.merged(); merged > mergedShare {
 		j.invalid(probe.FindingReceiveLag, "%.0f %% of the reads were so late that they held several tokens, whose gaps are "+
@@ -110,7 +110,8 @@ func (j *judgement) receiveLag() {
 
 func (j *judgement) throttling(throttled time.Duration) {
 	if throttled.Seconds() > throttledShare*j.lasted.Seconds() {
-		j.invalid(probe.FindingCPUThrottled, "the CPU quota stopped this process for %s of %s", round(throttled), round(j.lasted))
+		j.invalid(probe.FindingCPUThrottled, "the CPU quota stopped this process for %s of %s",
+			round(throttled), round(j.lasted))
 	}
 }
 
@@ -120,8 +121,8 @@ func (j *judgement) overload() {
 	}
 }
 
-// settled checks the throughput stage: that its rate came to rest, and Little's law over the window, which also holds the
-// latencies against the rate.
+// settled checks the throughput stage: that its rate came to rest, and Little's law over the window, which also holds
+// the latencies against the rate.
 func (j *judgement) settled(s *settler) {
 	if !s.settled {
 		j.invalid(probe.FindingNotSettled, "%s", s.unsettled(j.lasted))
@@ -138,8 +139,8 @@ func (j *judgement) settled(s *settler) {
 	}
 }
 
-// promptLengths compares prompt lengths by the server's count and by the tokenizer. A chat template adds the same to every
-// prompt; a tokenizer that is not the model's is off by more for longer prompts, or by chance.
+// promptLengths compares prompt lengths by the server's count and by the tokenizer. A chat template adds the same to
+// every prompt; a tokenizer that is not the model's is off by more for longer prompts, or by chance.
 func (j *judgement) promptLengths(verify error, before spread) {
 	if verify != nil {
 		j.invalid(probe.FindingTokenMismatch, "a prompt sent is not as long as asked for: %v", verify)
@@ -154,8 +155,8 @@ func (j *judgement) promptLengths(verify error, before spread) {
 	}
 	limit := max(overheadLeast, int(overheadShare*j.promptTokens.Mean()))
 	if over.least < -limit || over.most-over.least > limit {
-		j.invalid(probe.FindingTokenMismatch, "the server counts %+d to %+d tokens on top of the tokenizer's; a chat template "+
-			"adds the same to every prompt: this is not the model's tokenizer", over.least, over.most)
+		j.invalid(probe.FindingTokenMismatch, "the server counts %+d to %+d tokens on top of the tokenizer's; a chat "+
+			"template adds the same to every prompt: this is not the model's tokenizer", over.least, over.most)
 	}
 }
 
@@ -185,8 +186,8 @@ func (j *judgement) outputLengths(forced bool) {
 func (j *judgement) tokenCounts() {
 	if o := &j.outputs.byEvents; o.answers > 0 {
 		n := float64(o.answers)
-		j.note(probe.FindingNoServerUsage, "no usage in %d of %d answers: output tokens are counted by events, %.1f a request "+
-			"where %.1f tokens were asked for", o.answers, j.completed, float64(o.got)/n, float64(o.asked)/n)
+		j.note(probe.FindingNoServerUsage, "no usage in %d of %d answers: output tokens are counted by events, %.1f a "+
+			"request where %.1f tokens were asked for", o.answers, j.completed, float64(o.got)/n, float64(o.asked)/n)
 	}
 	if tokens, events := float64(j.outputs.eventTokens), float64(j.outputs.events); tokens > (1+eventsShare)*events {
 		j.note(probe.FindingTokensPerEvent, "%.1f tokens an event, not counted by the server: gaps are between events",

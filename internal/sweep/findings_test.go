@@ -124,10 +124,11 @@ func TestFindingsOnOurOwnLateness(t *testing.T) {
 		"a closed loop":                      {results: many(100)},
 
 		// A first token that is read with the second seems to come 10 ms later. With one of a hundred p99 is 1 % of the way.
-		"one first token is read late":   {results: hundred(merging(1))},
-		"two first tokens are read late": {results: hundred(merging(2)), want: lag, detail: "off by up to 10.0 ms (p99), more than 5.0 ms"},
-		"no gap is read late":            {results: hundred(reading(0))},
-		"one read in eight holds two":    {results: hundred(reading(2)), want: lag, detail: "12 % of the reads were so late"},
+		"one first token is read late": {results: hundred(merging(1))},
+		"two first tokens are read late": {results: hundred(merging(2)), want: lag,
+			detail: "off by up to 10.0 ms (p99), more than 5.0 ms"},
+		"no gap is read late":         {results: hundred(reading(0))},
+		"one read in eight holds two": {results: hundred(reading(2)), want: lag, detail: "12 % of the reads were so late"},
 
 		"throttled for 1 % of 10 s": {results: many(100), m: measurement{throttled: 100 * milli}},
 		"throttled for longer": {results: many(100), m: measurement{throttled: 101 * milli}, want: []string{"cpu_throttled"},
@@ -195,21 +196,23 @@ func TestFindingsOnPrompts(t *testing.T) {
 			return tokens
 		}
 	}
+	calibrated := func(least, most int) measurement { return measurement{overhead: spread{2, least, most}} }
+	varying := func(by int) func(int) int { return func(i int) int { return 108 + i%(by+1) } }
 	mismatch, fromCache := []string{"token_mismatch"}, []string{"cached_prompts"}
 	checkFindings(t, map[string]finding{
 		"a sample is not as long as asked for": {results: many(100), m: measurement{verify: errors.New("99 tokens, not 100")},
 			want: mismatch, detail: "a prompt sent is not as long as asked for: 99 tokens, not 100"},
-		"the server does not count":            {results: counted(100, always(0)), m: measurement{overhead: spread{2, 0, 100}}},
-		"a template of 1,500 tokens":           {results: counted(100, always(1600)), m: measurement{overhead: spread{2, 1500, 1500}}},
-		"4 tokens less than ours":              {results: counted(100, always(96))},
-		"5 tokens less than ours":              {results: counted(100, always(95)), want: mismatch, detail: "-5 to -5 tokens"},
-		"a difference that varies by 4":        {results: counted(100, func(i int) int { return 108 + i%5 })},
-		"a difference that varies by 5":        {results: counted(100, func(i int) int { return 108 + i%6 }), want: mismatch, detail: "+8 to +13 tokens"},
-		"one that varies by 1 % of the prompt": {results: counted(1000, func(i int) int { return 1008 + i%11 })},
-		"one that varies by more":              {results: counted(1000, func(i int) int { return 1008 + i%12 }), want: mismatch},
-		"twice as many, as calibrated": {results: counted(100, always(208)), m: measurement{overhead: spread{2, 58, 108}},
+		"the server does not count":     {results: counted(100, always(0)), m: calibrated(0, 100)},
+		"a template of 1,500 tokens":    {results: counted(100, always(1600)), m: calibrated(1500, 1500)},
+		"4 tokens less than ours":       {results: counted(100, always(96))},
+		"5 tokens less than ours":       {results: counted(100, always(95)), want: mismatch, detail: "-5 to -5"},
+		"a difference that varies by 4": {results: counted(100, varying(4))},
+		"a difference that varies by 5": {results: counted(100, varying(5)), want: mismatch, detail: "+8 to +13"},
+		"one that varies by 1 % of it":  {results: counted(1000, func(i int) int { return 1008 + i%11 })},
+		"one that varies by more":       {results: counted(1000, func(i int) int { return 1008 + i%12 }), want: mismatch},
+		"twice as many, as calibrated": {results: counted(100, always(208)), m: calibrated(58, 108),
 			want: mismatch, detail: "+58 to +108 tokens"},
-		"less than calibrated": {results: counted(100, always(108)), m: measurement{overhead: spread{2, 8, 13}},
+		"less than calibrated": {results: counted(100, always(108)), m: calibrated(8, 13),
 			want: mismatch, detail: "+8 to +13 tokens"},
 
 		"cached: a template of 8 and a block":  {results: cached(8, always(8+16))},
@@ -253,7 +256,8 @@ func TestFindingsOnOutputs(t *testing.T) {
 		}), m: forced, want: []string{"no_server_usage?"}, detail: "10.0 a request where 20.0 tokens were asked for"},
 
 		"1.05 tokens an event": {results: holding(last(50)), m: forced},
-		"1.06 tokens an event": {results: holding(last(51)), m: forced, want: []string{"tokens_per_event?"}, detail: "1.1 tokens an event"},
+		"1.06 tokens an event": {results: holding(last(51)), m: forced, want: []string{"tokens_per_event?"},
+			detail: "1.1 tokens an event"},
 		"two tokens an event, each counted": {results: hundred(func(_ int, r *probe.Result) {
 			for i := range r.Arrivals {
 				r.Arrivals[i].Tokens = 2
@@ -303,9 +307,10 @@ func TestFindingsOnSettling(t *testing.T) {
 	checkSettling("settled", settledOver(2*time.Second, 9*time.Second), steady, "", "")
 	checkSettling("settled, slower", settledOver(2*time.Second, 9*time.Second), slow, "", "")
 	checkSettling("settled, one wave more than whole ones", settledOver(2*time.Second, 2580*milli), steady, "", "")
-	checkSettling("not settled", unsettled, steady, "not_settled", "the stage ended after 10s, before its rate had settled")
+	checkSettling("not settled", unsettled, steady, "not_settled", "the stage ended after 10s, before")
 	checkSettling("latency 14 % above", settledOver(2*time.Second, 9*time.Second), growing(27*milli), "", "")
-	checkSettling("latency 17 % above", settledOver(2*time.Second, 9*time.Second), growing(33*milli), "not_settled?", "8.0 requests in flight")
+	checkSettling("latency 17 % above", settledOver(2*time.Second, 9*time.Second), growing(33*milli),
+		"not_settled?", "8.0 requests in flight")
 	failing := waves(8, 10*time.Second, plain) // they are in flight, but no part of the rate
 	for i := range len(failing) / 5 {
 		failing[5*i].Outcome, failing[5*i].Reason = probe.Failed, probe.ReasonReset

@@ -69,9 +69,11 @@ func (g *guard) judge() (reason, detail string) {
 	enough := finished >= guardRequests || g.completed == 0 && g.failed >= guardAllFailed
 	switch {
 	case g.MaxErrorRate > 0 && enough && float64(g.failed) > g.MaxErrorRate*float64(finished):
-		return skipErrorRate, fmt.Sprintf("%d of %d requests failed, more than %.3g %%", g.failed, finished, 100*g.MaxErrorRate)
+		return skipErrorRate, fmt.Sprintf("%d of %d requests failed, more than %.3g %%",
+			g.failed, finished, 100*g.MaxErrorRate)
 	case g.TimeToFirstToken > 0 && g.slow >= guardSlowLeast && float64(g.slow) > guardSlowShare*float64(g.answered):
-		return skipTTFT, fmt.Sprintf("%d of %d first tokens took longer than %s", g.slow, g.answered, g.TimeToFirstToken)
+		return skipTTFT, fmt.Sprintf("%d of %d first tokens took longer than %s",
+			g.slow, g.answered, g.TimeToFirstToken)
 	}
 	return "", ""
 }

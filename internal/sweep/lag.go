@@ -8,8 +8,9 @@ import (
 
 // What it means to read late. The kernel merges the segments that wait to be read and gives all of them the time of the
 // last, so that a late read is exact as long as it holds one token. One that holds several has the time of the last of
-// them: the gaps between them are averaged, and a first token among them seems to have come later than it did. The lag of
-// such a read does not tell how late it was, since it counts from the last token, too; how many tokens it holds does.
+// them: the gaps between them are averaged, and a first token among them seems to have come later than it did. The lag
+// of such a read does not tell how late it was, since it counts from the last token, too; how many tokens it holds
+// does.
 
 // promptly is the lag up to which a read cannot have met a second token: a tenth of a gap, or what a scheduler needs.
 func promptly(gap time.Duration) time.Duration { return max(gap/10, 500*time.Microsecond) }

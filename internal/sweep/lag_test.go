@@ -10,8 +10,8 @@ import (
 // stopped is from when to when a client is kept from reading.
 type stopped struct{ from, to time.Duration }
 
-// readLate returns what a client reports of an answer with a token every 10 ms, the first at 60 ms, that it reads at once
-// unless it is stopped: then a read gets all tokens that have come meanwhile, with the time of the last.
+// readLate returns what a client reports of an answer with a token every 10 ms, the first at 60 ms, that it reads at
+// once unless it is stopped: then a read gets all tokens that have come meanwhile, with the time of the last.
 func readLate(tokens int, stops ...stopped) *probe.Result {
 	const first, gap = 60 * milli, 10 * milli
 	r := &probe.Result{}
@@ -109,7 +109,7 @@ func TestMergedReads(t *testing.T) {
 		"nothing":                              {add(), 0},
 		"prompt":                               {add(readLate(21)), 0},
 		"late, one token each":                 {&reads{prompt: 90, late: 10}, 0},
-		"one of 17 holds three":                {add(readLate(20, stopped{75 * milli, 105 * milli})), 1.0 / 17}, // 80, 90 and 100 ms
+		"one of 17 holds three":                {add(readLate(20, stopped{75 * milli, 105 * milli})), 1.0 / 17}, // 80…100 ms
 		"two at once, prompt":                  {add(together(milli / 10)), 0},
 		"two at once, sometimes late":          {add(together(milli/10), together(milli/10), together(5*milli)), 0},
 		"two tokens in each of five":           {add(readLate(11, always...)), 1}, // 60, 70+80, … 150+160 ms

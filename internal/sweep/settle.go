@@ -15,12 +15,12 @@ const (
 	settleMarks   = 40   // in a window of that length
 )
 
-// settler decides when the rate of a throughput stage has settled: three windows in a row, each as long as a batch takes
-// to renew itself and at least a twentieth of the stage, whose token rates lie within 5 % of their mean. A batch of equal
-// requests begins and ends in waves of that period, so that shorter windows would see the waves.
+// settler decides when the rate of a throughput stage has settled: three windows in a row, each as long as a batch
+// takes to renew itself and at least a twentieth of the stage, whose token rates lie within 5 % of their mean. A batch
+// of equal requests begins and ends in waves of that period, so that shorter windows would see the waves.
 //
-// Before it the ramp is over: as many requests have completed as are in flight, so that each of those met the full queue,
-// or half the stage has passed. And enough have completed for the stage to be valid, as long as there is time.
+// Before it the ramp is over: as many requests have completed as are in flight, so that each of those met the full
+// queue, or half the stage has passed. And enough have completed for the stage to be valid, as long as there is time.
 type settler struct {
 	limit       time.Duration // of the stage
 	concurrency int           // requests in flight
@@ -40,8 +40,8 @@ type mark struct {
 	events int64
 }
 
-// check samples the counter and reports whether the rate has settled. It may be called from many goroutines, as often as
-// one likes.
+// check samples the counter and reports whether the rate has settled. It may be called from many goroutines, as often
+// as one likes.
 func (s *settler) check(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -25,7 +25,7 @@ func drive(s *settler, limit time.Duration, rate func(at time.Duration) float64)
 }
 
 func TestSettler(t *testing.T) {
-	const limit = 120 * time.Second
+	const second, limit = time.Second, 120 * time.Second
 	// Requests complete from the end of the ramp on, in batches of 2 s unless the test says otherwise.
 	turnover := func(s *settler, ramp, period time.Duration, completed int) func() (int, time.Duration) {
 		return func() (int, time.Duration) {
@@ -56,18 +56,18 @@ func TestSettler(t *testing.T) {
 		completed        int           // …or so many
 		earliest, latest time.Duration // latest 0 = must not settle
 	}{
-		"a steady rate settles after three windows":     {rate: steady, earliest: 18 * time.Second, latest: 20 * time.Second},
-		"windows begin after the first completion":      {rate: steady, ramp: 10 * time.Second, earliest: 27 * time.Second, latest: 30 * time.Second},
-		"a window holds a whole wave":                   {rate: waves, period: 6 * time.Second, earliest: 18 * time.Second, latest: 30 * time.Second},
-		"a slow turnover is waited for until half time": {rate: steady, concurrency: 512, earliest: 77 * time.Second, latest: 80 * time.Second},
-		"a rate that still falls does not settle":       {rate: dying},
-		"one that falls by 3 % a window":                {rate: falling(0.03)},
-		"one that falls by 2 % a window is near enough": {rate: falling(0.02), earliest: 18 * time.Second, latest: 20 * time.Second},
-		"nothing completes, nothing settles":            {rate: steady, ramp: time.Hour},
-		"nothing arrives, nothing settles":              {rate: func(time.Duration) float64 { return 0 }},
-		"as many as a 90th percentile needs":            {rate: steady, completed: 36, earliest: 18 * time.Second, latest: 20 * time.Second},
-		"too few to say something with":                 {rate: steady, completed: 35},
-		"periods longer than a sixth of the stage":      {rate: steady, period: 30 * time.Second, earliest: 90 * time.Second, latest: 93 * time.Second},
+		"a steady rate":                      {rate: steady, earliest: 18 * second, latest: 20 * second},
+		"windows begin with completions":     {rate: steady, ramp: 10 * second, earliest: 27 * second, latest: 30 * second},
+		"a window holds a whole wave":        {rate: waves, period: 6 * second, earliest: 18 * second, latest: 30 * second},
+		"a slow turnover has half the time":  {rate: steady, concurrency: 512, earliest: 77 * second, latest: 80 * second},
+		"a rate that dies":                   {rate: dying},
+		"one that falls by 3 % a window":     {rate: falling(0.03)},
+		"one that falls by 2 % a window":     {rate: falling(0.02), earliest: 18 * second, latest: 20 * second},
+		"nothing completes, nothing settles": {rate: steady, ramp: time.Hour},
+		"nothing arrives, nothing settles":   {rate: func(time.Duration) float64 { return 0 }},
+		"as many as p90 needs":               {rate: steady, completed: 36, earliest: 18 * second, latest: 20 * second},
+		"too few to say something with":      {rate: steady, completed: 35},
+		"a quarter of the stage is a wave":   {rate: steady, period: 30 * second, earliest: 90 * second, latest: 93 * second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &settler{concurrency: cmp.Or(test.concurrency, 10)}
@@ -93,8 +93,8 @@ func TestUnsettled(t *testing.T) {
 	}{
 		"ended early": {100, time.Second, 3 * time.Second, "the stage ended after 3s, before its rate had settled"},
 		"too few":     {35, time.Second, time.Minute, "only 35 requests completed within 1m0s; longer stages would do"},
-		"too slow": {100, 11 * time.Second, time.Minute, "requests take so long that 33s would have to be watched after the " +
-			"ramp; stages of 1m0s are too short for that"},
+		"too slow": {100, 11 * time.Second, time.Minute, "requests take so long that 33s would have to be watched after " +
+			"the ramp; stages of 1m0s are too short for that"},
 		"not steady": {100, time.Second, time.Minute, "the rate still changed by more than 5 % at the end of 1m0s"},
 	} {
 		s := &settler{limit: time.Minute, turnover: func() (int, time.Duration) { return test.completed, test.period }}

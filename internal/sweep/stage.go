@@ -24,8 +24,8 @@ type Progress struct {
 // progressEvery is how often a running stage reports progress.
 const progressEvery = time.Second
 
-// run runs one stage, and returns what stands against those that ask more of the endpoint, nil if nothing does. Where it
-// is told to stop before it has begun, the stage itself is skipped.
+// run runs one stage, and returns what stands against those that ask more of the endpoint, nil if nothing does. Where
+// it is told to stop before it has begun, the stage itself is skipped.
 func (c *cycle) run(ctx context.Context, s named) (probe.Stage, *obstacle) {
 	if ctx.Err() != nil {
 		stop := c.interrupted()

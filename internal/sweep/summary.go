@@ -50,9 +50,9 @@ func (c *collector) summarise(s named, out load.Outcome, settled *settler) probe
 	return stage
 }
 
-// window chooses the measured part of a stage, where the endpoint is as busy as the stage makes it: for one request after
-// another, from the first send to the last completion; for a throughput stage the windows over which its rate settled,
-// else the second half; for an open loop from when requests in flight have reached their number to the end.
+// window chooses the measured part of a stage, where the endpoint is as busy as the stage makes it: for one request
+// after another, from the first send to the last completion; for a throughput stage the windows over which its rate
+// settled, else the second half; for an open loop from when requests in flight have reached their number to the end.
 func (c *collector) window(s named, out load.Outcome, settled *settler) window {
 	end := min(out.Ended.Sub(out.Started), s.MaxDuration)
 	switch {
@@ -84,8 +84,8 @@ func (c *collector) window(s named, out load.Outcome, settled *settler) window {
 func (c *collector) whole() window { return window{c.firstSent, c.lastDone} }
 
 // openWindow is the window of an open loop. A request stays for its latency, so that the number in flight grows for as
-// long; the median stands for it, or half the stage where an overloaded endpoint gets ever slower. The window is a whole
-// number of gaps between sends, so that it holds as many requests as were sent in its length wherever it begins.
+// long; the median stands for it, or half the stage where an overloaded endpoint gets ever slower. The window is a
+// whole number of gaps between sends, so that it holds as many requests as were sent in its length wherever it begins.
 func (c *collector) openWindow(s named, out load.Outcome, end time.Duration) window {
 	if s.Rate*end.Seconds() < 1 {
 		return window{}
@@ -103,8 +103,9 @@ func (c *collector) openWindow(s named, out load.Outcome, end time.Duration) win
 func seconds(s float64) time.Duration { return time.Duration(math.Round(s * float64(time.Second))) }
 
 // rates returns requests and output tokens per second over the window. A request counts by its tokens as they arrive:
-// completions come in waves when a batch of equal requests ends at once, tokens come all the time, so that the rate does
-// not depend on whether the window holds one wave more or less. Tokens of failed requests are output, but no requests.
+// completions come in waves when a batch of equal requests ends at once, tokens come all the time, so that the rate
+// does not depend on whether the window holds one wave more or less. Tokens of failed requests are output, but no
+// requests.
 func (c *collector) rates(w window) (requests, tokens float64) {
 	length := w.length().Seconds()
 	switch {

@@ -26,7 +26,8 @@ type Target struct {
 	Plan       Plan
 }
 
-// Pools hands out word pools by tokenizer; the daemon shares one among all endpoints. The error says what to do about it.
+// Pools hands out word pools by tokenizer; the daemon shares one among all endpoints. The error says what to do about
+// it.
 type Pools interface {
 	Pool(ctx context.Context, ref string) (*prompt.Pool, error)
 }
@@ -43,7 +44,9 @@ type ready struct {
 
 // prepare finds out what answers at the target's URL, loads the tokenizer and agrees on a request body. A failure is
 // the reason for which the cycle fails.
-func (r *ready) prepare(ctx context.Context, t *Target, pools Pools, seed uint64, log *slog.Logger) *probe.CycleFailure {
+func (r *ready) prepare(
+	ctx context.Context, t *Target, pools Pools, seed uint64, log *slog.Logger,
+) *probe.CycleFailure {
 	server, err := openai.Discover(ctx, t.Client, t.Model)
 	if err != nil {
 		return failure(ctx, probe.CycleDiscovery, err)
@@ -85,8 +88,8 @@ func (r *ready) close() {
 	}
 }
 
-// calibrate agrees with the server on the extras of a request body, and learns from prompts of two lengths what its chat
-// template adds: the same to both, if the tokenizer is the model's.
+// calibrate agrees with the server on the extras of a request body, and learns from prompts of two lengths what its
+// chat template adds: the same to both, if the tokenizer is the model's.
 func (r *ready) calibrate(ctx context.Context, log *slog.Logger) error {
 	longer := r.source.prompts.Next()
 	for _, length := range []int{longer, max(1, longer/2)} {
@@ -113,19 +116,20 @@ func (r *ready) calibrate(ctx context.Context, log *slog.Logger) error {
 // fits checks the longest request against the model's context, where the server says how long that is.
 func (r *ready) fits() *probe.CycleFailure {
 	model := &r.server.Model
-	prompts, outputs, template := longest(r.workload.PromptTokens), longest(r.workload.OutputTokens), max(0, r.overhead.least)
+	prompts, outputs := longest(r.workload.PromptTokens), longest(r.workload.OutputTokens)
+	template := max(0, r.overhead.least)
 	if model.MaxLength == 0 || prompts+outputs+template <= model.MaxLength {
 		return nil
 	}
 	return &probe.CycleFailure{
 		Reason: probe.CycleContext,
-		Detail: fmt.Sprintf("%d prompt tokens, %d of the chat template and %d output tokens do not fit the %d tokens that %s "+
-			"allows; ask for fewer", prompts, template, outputs, model.MaxLength, model.ID),
+		Detail: fmt.Sprintf("%d prompt tokens, %d of the chat template and %d output tokens do not fit the %d tokens that "+
+			"%s allows; ask for fewer", prompts, template, outputs, model.MaxLength, model.ID),
 	}
 }
 
-// longest returns the greatest length that has to be reckoned with: five standard deviations above the mean come up once
-// in millions.
+// longest returns the greatest length that has to be reckoned with: five standard deviations above the mean come up
+// once in millions.
 func longest(l probe.Length) int {
 	most := max(l.Mean, l.Min, l.Max)
 	if l.Variance > 0 && l.Max <= l.Mean {

@@ -16,8 +16,8 @@ import (
 // read, as outside of Linux.
 func throttled() time.Duration { return throttledIn(os.DirFS("/")) }
 
-// throttledIn reads the cgroup's statistics below root. The cgroup is the one that the kernel names, as of a systemd unit,
-// or the root of the hierarchy where that is not to be seen, as in a container.
+// throttledIn reads the cgroup's statistics below root. The cgroup is the one that the kernel names, as of a systemd
+// unit, or the root of the hierarchy where that is not to be seen, as in a container.
 func throttledIn(root fs.FS) time.Duration {
 	groups, err := fs.ReadFile(root, "proc/self/cgroup")
 	if err != nil {

@@ -5,9 +5,9 @@ import "time"
 // binWidth is the resolution of a timeline: 120 s are 12,000 bins of 56 bytes.
 const binWidth = 10 * time.Millisecond
 
-// timeline holds, by time since the start of a stage, what arrived, what was done and what was in flight. Rates are taken
-// from it over a window, so that ramp and cut-off need not be part of them. What happens within a bin is taken to be even
-// over it, but for requests in flight, which are exact.
+// timeline holds, by time since the start of a stage, what arrived, what was done and what was in flight. Rates are
+// taken from it over a window, so that ramp and cut-off need not be part of them. What happens within a bin is taken to
+// be even over it, but for requests in flight, which are exact.
 type timeline struct {
 	bins []bin
 }

@@ -75,7 +75,7 @@ func TestProvokedFindings(t *testing.T) {
 		},
 		"prompts come from a cache":       {server: fixedFault("cached_tokens=32"), want: probe.FindingCachedPrompts},
 		"the template comes from a cache": {server: fixedFault("cached_tokens=8"), not: probe.FindingCachedPrompts},
-		"no usage":                        {server: fixedFault("usage_missing"), want: probe.FindingNoServerUsage, note: true},
+		"no usage":                        {server: fixedFault("usage_missing"), note: true, want: "no_server_usage"},
 		"several tokens an event":         {server: inFours, want: probe.FindingTokensPerEvent, note: true},
 		"several tokens an event, each counted": {
 			server: inFours, dialect: openai.DialectVLLM, not: probe.FindingTokensPerEvent,
@@ -224,13 +224,16 @@ func prepared(t *testing.T, target *Target) *cycle {
 	return c
 }
 
-// TestReceiveLagIsFound leaves the readers one processor, which they share with busy neighbours: each of these has it for
-// 10 ms at a time, in which ten tokens come. The simulator suffers, too, but the kernel's times are of what it does.
+// TestReceiveLagIsFound leaves the readers one processor, which they share with busy neighbours: each of these has it
+// for 10 ms at a time, in which ten tokens come. The simulator suffers, too, but the kernel's times are of what it
+// does.
 func TestReceiveLagIsFound(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux tells the kernel's receive times")
 	}
-	_, url := simtest.Start(t, sim.Options{Fixed: &sim.FixedTiming{TimeToFirstToken: 30 * milli, InterTokenLatency: milli}})
+	_, url := simtest.Start(t, sim.Options{
+		Fixed: &sim.FixedTiming{TimeToFirstToken: 30 * milli, InterTokenLatency: milli},
+	})
 	target := targetAt(url, Plan{
 		Profile: probe.ProfileConstant, RateList: []float64{50}, MaxRequests: 20, MaxDuration: 30 * time.Second,
 	})
