@@ -24,10 +24,10 @@ COPY . .
 COPY --from=tokenizers /src/build/lib/libtokenizers.a build/lib/libtokenizers.a
 RUN GOARCH=${TARGETARCH} make --assume-old=build/lib/libtokenizers.a static \
       VERSION="${VERSION}" REVISION="${REVISION}" BUILD_DATE="${BUILD_DATE}" && \
-    install -D -t build/root/bin bin/inferprobe && \
-    install -D -m 0644 -t build/root/etc/ssl/certs /etc/ssl/certs/ca-certificates.crt && \
-    install -m 0644 -t build/root LICENSE && \
-    mkdir -p build/root/var/lib build/state
+    install -D -t build/rootfs/bin bin/inferprobe && \
+    install -D -m 0644 -t build/rootfs/etc/ssl/certs /etc/ssl/certs/ca-certificates.crt && \
+    install -m 0644 -t build/rootfs LICENSE && \
+    mkdir -p build/rootfs/var/lib build/state
 
 FROM scratch
 ARG VERSION=dev
@@ -40,7 +40,7 @@ LABEL org.opencontainers.image.title="inferprobe" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${BUILD_DATE}"
-COPY --from=build /src/build/root /
+COPY --from=build /src/build/rootfs /
 # History and downloaded tokenizers: the only folder that must be writable.
 COPY --from=build --chown=65532:65532 /src/build/state /var/lib/inferprobe
 ENV HF_HOME=/var/lib/inferprobe/huggingface
