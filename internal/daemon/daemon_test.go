@@ -212,38 +212,41 @@ func TestGroupsNeverOverlap(t *testing.T) {
 	}
 }
 
-// TestEndpointsDoNotWaitForEachOther has one endpoint that answers nothing before another has been measured three
-// times.
+// TestEndpointsDoNotWaitForEachOther has one endpoint that answers nothing before another has been measured three times.
 func TestEndpointsDoNotWaitForEachOther(t *testing.T) {
-	_, url := simtest.Start(t, quick())
-	others := make(chan struct{})
-	dead := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case <-others:
-		case <-r.Context().Done():
-		}
-		http.NotFound(w, r)
-	}))
-	defer dead.Close()
-	a, b := endpoint("dead", dead.URL), endpoint("alive", url)
-	a.Group, b.Group = "one", "other"
-	h := start(t, a, b)
-	var alive int
-	h.onCycle = func(c *probe.Cycle) {
-		if c.Endpoint.Name == "alive" {
-			if alive++; alive == 3 {
-				close(others)
+	for name, groups := range map[string][2]string{"two groups": {"one", "other"}, "no groups": {}} {
+		t.Run(name, func(t *testing.T) {
+			_, url := simtest.Start(t, quick())
+			others := make(chan struct{})
+			dead := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				select {
+				case <-others:
+				case <-r.Context().Done():
+				}
+				http.NotFound(w, r)
+			}))
+			defer dead.Close()
+			a, b := endpoint("dead", dead.URL), endpoint("alive", url)
+			a.Group, b.Group = groups[0], groups[1]
+			h := start(t, a, b)
+			var alive int
+			h.onCycle = func(c *probe.Cycle) {
+				if c.Endpoint.Name == "alive" {
+					if alive++; alive == 3 {
+						close(others)
+					}
+				}
 			}
-		}
-	}
-	h.Serve(t.Context(), 3)
-	if got := h.names(); len(got) != 6 || !slices.Equal(got[:3], []string{"alive", "alive", "alive"}) {
-		t.Errorf("finished %v", got)
-	}
-	for _, c := range h.cycles[3:] {
-		if c.Endpoint.Name != "dead" || c.Failure == nil || c.Failure.Reason != string(probe.ReasonNotFound) {
-			t.Errorf("%s: %+v", c.Endpoint.Name, c.Failure)
-		}
+			h.Serve(t.Context(), 3)
+			if got := h.names(); len(got) != 6 || !slices.Equal(got[:3], []string{"alive", "alive", "alive"}) {
+				t.Fatalf("finished %v", got)
+			}
+			for _, c := range h.cycles[3:] {
+				if c.Failure == nil || c.Failure.Reason != string(probe.ReasonNotFound) {
+					t.Errorf("%s: %+v", c.Endpoint.Name, c.Failure)
+				}
+			}
+		})
 	}
 }
 

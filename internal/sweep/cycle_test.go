@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/inferprobe/inferprobe/internal/openai"
 	"github.com/inferprobe/inferprobe/internal/probe"
 	"github.com/inferprobe/inferprobe/internal/prompt"
@@ -264,6 +266,20 @@ func TestProfiles(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCycleLeavesNothingBehind: not a connection, not a goroutine, while the server goes on.
+func TestCycleLeavesNothingBehind(t *testing.T) {
+	_, url := simtest.Start(t, steady())
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	run(t.Context(), t, targetAt(url, Plan{Profile: probe.ProfileSynchronous, MaxRequests: 3}), &observer{})
+	failing := poolsFunc(func(context.Context, string) (*prompt.Pool, error) { panic("a fault") })
+	defer func() {
+		if recover() == nil {
+			t.Error("the fault was hidden")
+		}
+	}()
+	Run(t.Context(), targetAt(url, sweepOf(1)), failing, &observer{}, discardLog())
 }
 
 func skips(c *probe.Cycle) []string {

@@ -13,7 +13,8 @@ import (
 func newTestSource(t *testing.T, tok *prompttest.Words) *source {
 	t.Helper()
 	w := probe.Workload{
-		API: "chat", PromptTokens: probe.Length{Mean: 20, Min: 10, Max: 30}, OutputTokens: probe.Length{Mean: 8, Min: 4, Max: 12},
+		API: "chat", PromptTokens: probe.Length{Mean: 20, Min: 10, Max: 30},
+		OutputTokens: probe.Length{Mean: 8, Min: 4, Max: 12},
 	}
 	encoder := openai.NewEncoder(openai.APIChat, openai.DialectGeneric, "model")
 	return newSource(encoder, prompttest.Pool(t, tok), w, 1)
