@@ -271,6 +271,9 @@ func TestProfiles(t *testing.T) {
 // TestCycleLeavesNothingBehind: not a connection, not a goroutine, while the server goes on.
 func TestCycleLeavesNothingBehind(t *testing.T) {
 	_, url := simtest.Start(t, steady())
+	if _, err := openai.Discover(t.Context(), openai.Options{BaseURL: url + "/v1"}, ""); err != nil { // it runs
+		t.Fatal(err)
+	}
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	run(t.Context(), t, targetAt(url, Plan{Profile: probe.ProfileSynchronous, MaxRequests: 3}), &observer{})
 	failing := poolsFunc(func(context.Context, string) (*prompt.Pool, error) { panic("a fault") })

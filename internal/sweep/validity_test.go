@@ -93,7 +93,7 @@ func TestProvokedFindings(t *testing.T) {
 			change: func(target *Target) { target.Plan.Profile = probe.ProfileThroughput },
 		},
 		"errors that a guard minds": {
-			server: fixedFault("no_finish,usage_missing,error_event"), want: probe.FindingEndedByGuard, note: true,
+			server: fixedFault("error_event"), want: probe.FindingEndedByGuard, note: true,
 			change: func(target *Target) { target.Guards.MaxErrorRate = 0.1 },
 		},
 	} {
