@@ -527,6 +527,7 @@ func TestServerRestartsInTheMiddleOfAStage(t *testing.T) {
 	}}
 	target := targetAt("http://"+r.address, Plan{
 		Profile: probe.ProfileConstant, RateList: []float64{100}, MaxRequests: 100, MaxDuration: 30 * time.Second,
+		MaxInFlight: 100,
 	})
 	c := run(t.Context(), t, target, o)
 	<-restarted

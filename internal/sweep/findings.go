@@ -23,6 +23,7 @@ const (
 	littleShare    = 0.15             // between requests in flight and rate × latency
 	littleFailures = 0.05             // of the requests: with more, rate × latency means nothing
 	eventsShare    = 0.05             // tokens beyond one an event, before gaps are called gaps of events
+	noUsageShare   = 0.05             // of the answers, that may lack usage: the end of a stage cuts off some
 )
 
 // measurement is what is known about a stage's measurement beside its results.
@@ -184,7 +185,7 @@ func (j *judgement) outputLengths(forced bool) {
 }
 
 func (j *judgement) tokenCounts() {
-	if o := &j.outputs.byEvents; o.answers > 0 {
+	if o := &j.outputs.byEvents; float64(o.answers) > noUsageShare*float64(j.completed) {
 		n := float64(o.answers)
 		j.note(probe.FindingNoServerUsage, "no usage in %d of %d answers: output tokens are counted by events, %.1f a "+
 			"request where %.1f tokens were asked for", o.answers, j.completed, float64(o.got)/n, float64(o.asked)/n)

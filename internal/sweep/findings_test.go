@@ -234,6 +234,13 @@ func TestFindingsOnOutputs(t *testing.T) {
 			r.Request.OutputTokens = r.OutputTokens
 		})
 	}
+	withoutUsage := func(n int) []*probe.Result {
+		return hundred(func(i int, r *probe.Result) {
+			if i < n {
+				r.TokenSource = probe.TokensFromEvents
+			}
+		})
+	}
 	last := func(n int) func(int) int { return func(i int) int { return min(1, i/(100-n)) } }
 	forced, length := measurement{forced: true}, []string{"output_length"}
 	checkFindings(t, map[string]finding{
@@ -246,11 +253,9 @@ func TestFindingsOnOutputs(t *testing.T) {
 			detail: "10.0 output tokens a request where 10.0 were asked for, 1.0 too few or too many"},
 		"lengths that cannot be forced": {results: asked(func(int) int { return 10 }), want: []string{"output_length?"}},
 
-		"no usage in one answer": {results: hundred(func(i int, r *probe.Result) {
-			if i == 0 {
-				r.TokenSource = probe.TokensFromEvents
-			}
-		}), m: forced, want: []string{"no_server_usage?"}, detail: "no usage in 1 of 100 answers"},
+		"no usage in 5 of 100 answers": {results: withoutUsage(5), m: forced},
+		"no usage in 6 of 100 answers": {results: withoutUsage(6), m: forced, want: []string{"no_server_usage?"},
+			detail: "no usage in 6 of 100 answers"},
 		"no usage, and half of the events": {results: hundred(func(_ int, r *probe.Result) {
 			r.TokenSource, r.Request.OutputTokens = probe.TokensFromEvents, 20
 		}), m: forced, want: []string{"no_server_usage?"}, detail: "10.0 a request where 20.0 tokens were asked for"},
