@@ -15,8 +15,8 @@ func newSelfcheck() *cobra.Command {
 		Use:   "selfcheck",
 		Short: "Find out up to which rate this host can be trusted",
 		Long: `selfcheck measures a simulator that records what it really does and when, in a process of its own on this host, at
-rising rates, and compares. It takes less than a minute, uses every core towards its end, and changes nothing: no
-priorities, no affinities, no limits. Exit code 1 if this host cannot be trusted, not even at 20 req/s.`,
+rising rates, and compares. It takes less than a minute, uses every core towards its end, and sets nothing but the nice
+value of that simulator. Exit code 1 if this host cannot be trusted, not even at 20 req/s.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			good, err := checkHost(cmd, full)

@@ -11,7 +11,7 @@ import (
 const (
 	accuracyDuration = 15 * time.Second // of the sending of each scenario …
 	searchDuration   = 8 * time.Second  // … and at each rate of the search for the highest one
-	searchFrom       = 600.0            // requests/s
+	searchFrom       = 200.0            // requests/s
 	searchStep       = 100.0
 	searchTo         = 5000.0
 )
@@ -44,6 +44,7 @@ func accuracyScenarios(cores int) []Scenario {
 // more than TrustedShare. It takes some four minutes.
 func (h *Host) Accuracy(ctx context.Context, cores int, w io.Writer) (kept bool, err error) {
 	a := accuracy{host: h, w: w}
+	fmt.Fprint(w, notice())
 	for _, s := range accuracyScenarios(cores) {
 		if _, err := a.run(ctx, s); err != nil {
 			return false, err

@@ -12,12 +12,12 @@ import (
 const checkDuration = 4 * time.Second
 
 // checkRates are the rates that Check tries, in requests/s.
-func checkRates() []float64 { return []float64{20, 50, 100, 200, 500, 1000, 2000} }
+func checkRates() []float64 { return []float64{20, 50, 100, 200, 300, 500, 1000, 2000} }
 
 // Check raises the rate until something is not to be trusted any more, writes a line about each rate to w and a
 // conclusion, and returns the highest rate that is; 0 if none is. It takes less than a minute.
 func (h *Host) Check(ctx context.Context, w io.Writer) (trusted float64, err error) {
-	fmt.Fprint(w, checkHeader)
+	fmt.Fprint(w, notice(), "\n", checkHeader)
 	for _, rate := range checkRates() {
 		o, err := h.Run(ctx, Scenario{Name: perSecond(rate), Rate: rate, Duration: checkDuration})
 		if err != nil {
@@ -34,8 +34,13 @@ func (h *Host) Check(ctx context.Context, w io.Writer) (trusted float64, err err
 	return trusted, nil
 }
 
+// notice is what was changed on the host.
+func notice() string {
+	return fmt.Sprintf("The simulator runs at nice %d, to leave the CPU to the client as a server elsewhere would.\n", SimulatorNice)
+}
+
 // shared is why a host may bear more than was found.
-const shared = "The simulator ran on this host, too; against a server elsewhere it bears more.\n"
+const shared = "The simulator used its CPU, too; against a server elsewhere it bears more.\n"
 
 // conclusion is Check's result as a sentence.
 func conclusion(trusted float64) string {

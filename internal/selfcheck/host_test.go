@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -131,6 +133,35 @@ func TestStartSaysWhyNot(t *testing.T) {
 
 // alive reports whether a process exists.
 func alive(p *os.Process) bool { return syscall.Kill(p.Pid, 0) == nil }
+
+// niceness returns the highest nice value of a process's threads.
+func niceness(t *testing.T, pid int) int {
+	t.Helper()
+	out, err := exec.Command("ps", "-L", "-o", "ni=", "-p", strconv.Itoa(pid)).Output()
+	if err != nil {
+		t.Skip("no ps: ", err)
+	}
+	highest := math.MinInt
+	for _, field := range strings.Fields(string(out)) {
+		nice, err := strconv.Atoi(field)
+		if err != nil {
+			t.Fatal(err)
+		}
+		highest = max(highest, nice)
+	}
+	return highest
+}
+
+func TestSimulatorGivesWay(t *testing.T) {
+	server, err := testHost(t, "simulator").start(t.Context(), new(Scenario))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.stop()
+	if own, of := niceness(t, os.Getpid()), niceness(t, server.cmd.Process.Pid); of <= own && own < SimulatorNice {
+		t.Errorf("the simulator has nice value %d, we have %d", of, own)
+	}
+}
 
 func TestChildrenEnd(t *testing.T) {
 	h := testHost(t, "simulator")

@@ -19,6 +19,10 @@ import (
 	"github.com/inferprobe/inferprobe/internal/sim"
 )
 
+// SimulatorNice is the nice value of a simulator: it gives way to the client, so that this has the CPU which it would have
+// if the server were elsewhere. With neighbours both are like any other process.
+const SimulatorNice = 10
+
 const (
 	startWait = 10 * time.Second // for a simulator to serve
 	truthWait = time.Minute      // for its record: some 60 MB of JSON at most
@@ -53,6 +57,12 @@ func (h *Host) start(ctx context.Context, s *Scenario) (*simulator, error) {
 	}
 	if err := c.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("the simulator could not be started: %w", err)
+	}
+	if s.Neighbours == 0 {
+		if err := giveWay(c.cmd.Process.Pid, SimulatorNice); err != nil {
+			c.stop()
+			return nil, fmt.Errorf("the simulator could not be made to give way: %w", err)
+		}
 	}
 	greeting := make(chan greeting, 1)
 	c.output.Go(func() {
