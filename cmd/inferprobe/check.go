@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/inferprobe/inferprobe/internal/config"
+	"github.com/inferprobe/inferprobe/internal/metrics"
 )
 
 func newCheck() *cobra.Command {
@@ -33,7 +34,7 @@ nothing to any endpoint. Exit code 0 if the configuration is good, 2 if not.`,
 			var text strings.Builder
 			fmt.Fprintf(&text, "%s is valid: %s\n", file, count(len(c.Endpoints), "endpoint"))
 			for i := range c.Endpoints {
-				describe(&text, &c.Endpoints[i])
+				describe(&text, &c.Endpoints[i], metrics.Mode(c.Metrics.Histograms))
 			}
 			if _, err := io.WriteString(cmd.OutOrStdout(), text.String()); err != nil {
 				return workError(err)
@@ -45,13 +46,14 @@ nothing to any endpoint. Exit code 0 if the configuration is good, 2 if not.`,
 	return cmd
 }
 
-// describe tells what measuring an endpoint will cost it.
-func describe(w io.Writer, e *config.Endpoint) {
+// describe tells what measuring an endpoint will cost it, and Prometheus.
+func describe(w io.Writer, e *config.Endpoint, histograms metrics.Mode) {
 	c := e.Cost()
 	fmt.Fprintf(w, "\n%s\n", e.Name)
 	fmt.Fprintf(w, "  endpoint  %s\n", e.URL)
 	fmt.Fprintf(w, "  cycle     %s, at most %s, %.3g a day\n", count(c.Stages, "stage"), c.LongestCycle.Round(time.Second),
 		c.CyclesPerDay)
+	fmt.Fprintf(w, "  series    %d in Prometheus with histograms: %s\n", metrics.Series(histograms, c.Stages), histograms)
 	if c.TokensPerDay > 0 {
 		fmt.Fprintf(w, "  tokens    at most %s a day: %.0f requests a cycle of %d tokens\n",
 			tokens(c.TokensPerDay), c.RequestsPerCycle, c.TokensPerRequest)

@@ -94,6 +94,11 @@ type decodedPanel struct {
 	Datasource  reference
 	GridPos     struct{ X, Y, W, H int }
 	Targets     []decodedTarget
+
+	Transformations []struct {
+		ID      string
+		Options struct{ RenameByName map[string]string }
+	}
 	FieldConfig struct{ Defaults struct{ Unit string } }
 }
 
@@ -226,8 +231,27 @@ func checkTargets(t *testing.T, name string, p decodedPanel) {
 			t.Errorf("%s: %q: query %s has no legend", name, p.Title, q.RefID)
 		}
 	}
+	if p.Type == "table" {
+		checkColumns(t, name, p)
+	}
 	if len(refs) == 0 {
 		t.Errorf("%s: %q has no query", name, p.Title)
+	}
+}
+
+// checkColumns reports a label of a table's queries that has no column with a name.
+func checkColumns(t *testing.T, name string, p decodedPanel) {
+	t.Helper()
+	named := make(map[string]string)
+	for _, tr := range p.Transformations {
+		maps.Copy(named, tr.Options.RenameByName)
+	}
+	for _, q := range p.Targets {
+		for _, label := range grouping(t, substitute(q.Expr)) {
+			if named[label] == "" {
+				t.Errorf("%s: %q: query %s: no column for the label %s", name, p.Title, q.RefID, label)
+			}
+		}
 	}
 }
 

@@ -68,8 +68,8 @@ func (b *board) endpointSummary(s scope) {
 		value("Within objectives", "Highest rate at which every objective was kept.", perSecond, s.withinObjectives("")),
 		value("Measured", "Time since the last cycle that says something about the endpoint.", seconds,
 			fmt.Sprintf("time() - (%s > 0)", per("max", "", s.of(lastProbe)))),
-		value("Next cycle", "Time until the next cycle; nothing while one runs.", seconds,
-			fmt.Sprintf("(%s - time()) > 0", per("max", "", s.of(cycleNextStart)))),
+		figure(head{"Next cycle", "Time until the next cycle is due.", seconds, 6, 3},
+			query{fmt.Sprintf("(%s - time()) > 0", per("max", "", s.of(cycleNextStart))), "next"}).NoValue("now"),
 	)
 }
 
@@ -172,12 +172,12 @@ func (b *board) endpointLatency(s scope) {
 			s.buckets(metric))
 	}
 	quantiles := func(title, what, metric string) *timeseries.PanelBuilder {
-		return lines(head{title, what + ": quantiles while cycles run.", seconds, 8, 8},
+		return lines(head{title, what + ": quantiles while cycles run.", seconds, 8, 9},
 			query{s.quantile(0.5, "", metric), "p50"}, query{s.quantile(0.9, "", metric), "p90"},
 			query{s.quantile(0.99, "", metric), "p99"})
 	}
 	byStage := func(title, what, metric string) *timeseries.PanelBuilder {
-		return lines(head{title, what + ": the 90th percentile of each stage while it runs.", seconds, 8, 8},
+		return lines(head{title, what + ": the 90th percentile of each stage while it runs.", seconds, 8, 9},
 			query{s.quantile(0.9, "stage", metric), "{{stage}}"})
 	}
 	b.add(
@@ -192,15 +192,15 @@ func (b *board) endpointLatency(s scope) {
 		byStage("Time per output token by stage, p90", "Decode time of a request by its tokens", timePerOutputToken),
 		lines(head{"Time to first answer token, p90",
 			"Time to the first token past any reasoning, beside the first token of all: the difference is how long " +
-				"the model thinks.", seconds, 8, 8},
+				"the model thinks.", seconds, 8, 9},
 			query{s.quantile(0.9, "", timeToFirstAnswerToken), "first answer token"},
 			query{s.quantile(0.9, "", timeToFirstToken), "first token"}),
-		lines(head{"Stall of a stream", "The longest gap in an answer.", seconds, 8, 8},
+		lines(head{"Stall of a stream", "The longest gap in an answer.", seconds, 8, 9},
 			query{s.quantile(0.5, "", streamStall), "p50"}, query{s.quantile(0.9, "", streamStall), "p90"},
 			query{s.quantile(0.99, "", streamStall), "p99"}),
 		lines(head{"Speed that one user sees",
 			"Output tokens of a request by its whole duration. The slow tenth is what users complain about.",
-			tokensPerSecond, 8, 8},
+			tokensPerSecond, 8, 9},
 			query{s.quantile(0.5, "", requestSpeed), "median"}, query{s.quantile(0.1, "", requestSpeed), "slowest tenth"}),
 	)
 }
@@ -216,7 +216,7 @@ func (b *board) endpointFailures(all, s scope) {
 			query{per("sum", "reason", increase(all.of(cycleFailures))) + " > 0", "{{reason}}"}).NoValue("no failures"),
 		lines(head{"Requests by outcome",
 			"Requests that ended, per second. Incomplete ones were in flight when their stage ended: neither a " +
-				"success nor a failure.", perSecond, 8, 8},
+				"success nor a failure.", perSecond, 8, 9},
 			query{completed, "completed"},
 			query{per("sum", "", rate(s.of(requestsIncomplete))), "incomplete"},
 			query{per("sum", "", rate(s.of(requestFailures))), "failed"}).
@@ -224,12 +224,12 @@ func (b *board) endpointFailures(all, s scope) {
 			OverrideByName("incomplete", colour("gray", false)),
 		lines(head{"Tokens",
 			"Tokens per second that inferprobe sent and received. Cached ones say that prompts were not new to the " +
-				"server.", tokensPerSecond, 8, 8},
+				"server.", tokensPerSecond, 8, 9},
 			query{per("sum", "", rate(s.of(promptTokens))), "prompt"},
 			query{per("sum", "", rate(s.of(outputTokens))), "output"},
 			query{per("sum", "", rate(s.of(cachedTokens))), "from the server's cache"}),
 		lines(head{"Opening a connection, p90",
-			"What it takes to open a connection, by phase. It is no part of the time to first token.", seconds, 8, 8},
+			"What it takes to open a connection, by phase. It is no part of the time to first token.", seconds, 8, 9},
 			query{all.quantile(0.9, "phase", connectionPhase), "{{phase}}"}),
 	)
 }
@@ -248,10 +248,13 @@ func (b *board) endpointValidity(s scope) {
 
 // endpointServer sets the server's own metrics beside ours, by the name of the model.
 func (b *board) endpointServer(s scope) {
-	const model = `model_name=~"$model"`
-	server := func(metric string) string { return per("sum", "", foreign(metric, nil, model)) }
-	serverQuantile := fmt.Sprintf("histogram_quantile(0.9, %s)",
-		per("sum", "le", rate(foreign("vllm:time_to_first_token_seconds_bucket", nil, model))))
+	// vLLM calls a model as /models does, and so do we.
+	of := func(expr string) string {
+		return fmt.Sprintf("%s\nand on (model_name)\n"+`label_replace(%s, "model_name", "$1", "model", "(.+)")`, expr,
+			per("group", "model", s.of(cycles)))
+	}
+	serverQuantile := fmt.Sprintf("histogram_quantile(0.9, %s) >= 0",
+		per("sum", "le", of(rate("vllm:time_to_first_token_seconds_bucket"))))
 	b.add(
 		lines(head{"Time to first token: client and server, p90",
 			"What a client waits for against what vLLM measures itself. The difference is the network, a gateway, or " +
@@ -259,8 +262,9 @@ func (b *board) endpointServer(s scope) {
 			query{s.quantile(0.9, "", timeToFirstToken), "client"}, query{serverQuantile, "server"}),
 		lines(head{"Requests in the server",
 			"Requests that the engine runs and those that wait, from all clients.", plain, 8, 8},
-			query{server("vllm:num_requests_running"), "running"}, query{server("vllm:num_requests_waiting"), "waiting"}),
+			query{per("sum", "", of("vllm:num_requests_running")), "running"},
+			query{per("sum", "", of("vllm:num_requests_waiting")), "waiting"}),
 		lines(head{"KV cache", "How full the engine's KV cache is.", share, 8, 8},
-			query{per("max", "", foreign("vllm:kv_cache_usage_perc", nil, model)), "used"}).Max(1),
+			query{per("max", "", of("vllm:kv_cache_usage_perc")), "used"}).Max(1),
 	)
 }

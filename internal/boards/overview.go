@@ -33,7 +33,7 @@ func overview(known catalogue) (*board, error) {
 	b.variable("endpoint", "Endpoint", b.scope(known, "job", "instance").of(cycles))
 	b.variable("model", "Model", b.scope(known, "job", "instance", "endpoint").of(cycles))
 	b.annotations(s.without("endpoint").without("model"),
-		foreign("ALERTS", nil, `alertname=~"Inferprobe.+"`, `alertstate="firing"`))
+		foreign("ALERTS", []string{"endpoint"}, `alertname=~"Inferprobe.+"`, `alertstate="firing"`))
 
 	b.overviewSummary(s)
 	b.overviewEndpoints(s)
@@ -52,7 +52,7 @@ func (b *board) overviewSummary(s scope) {
 		`label_replace(%d * absent(%s), "endpoint", "no inferprobe answers", "", "")`+"\nor on ()\n"+
 		`label_replace(vector(%d), "endpoint", "all endpoints", "", "")`,
 		s.state(byEndpoint), stateOverdue, stateNoProber, s.of(probeSuccess), stateFine)
-	alerts := foreign("ALERTS", nil, `alertname=~"Inferprobe.+"`, `alertstate="firing"`)
+	alerts := foreign("ALERTS", []string{"endpoint"}, `alertname=~"Inferprobe.+"`, `alertstate="firing"`)
 	targets := s.without("endpoint").without("model")
 	b.add(
 		lamp(head{"Endpoints in trouble", "Every endpoint whose last cycle found something wrong, with the worst of it: " +
@@ -97,6 +97,7 @@ func (b *board) overviewEndpoints(s scope) {
 			{name: "Valid stages", expr: per("avg", byModel, notNaN(s.of(stageValid))), unit: share, width: 95},
 			{name: "Measured", expr: fmt.Sprintf("time() - (%s > 0)", per("max", byModel, s.of(lastProbe))), unit: seconds,
 				width: 95},
+			{name: "Model", label: "model"},
 		}...))
 	b.add(
 		states(head{"State of each endpoint", "Since when an endpoint is as it is. A state lasts until a later cycle says " +
@@ -108,7 +109,7 @@ func (b *board) overviewEndpoints(s scope) {
 
 // alertTable lists alerts with their age.
 func (b *board) alertTable(h head) *table.PanelBuilder {
-	alerts := foreign("ALERTS", nil, `alertname=~"Inferprobe.+"`)
+	alerts := foreign("ALERTS", []string{"endpoint"}, `alertname=~"Inferprobe.+"`)
 	severities := dashboard.ValueMapping{ValueMap: &dashboard.ValueMap{Type: dashboard.MappingTypeValueToText,
 		Options: map[string]dashboard.ValueMappingResult{
 			"critical": {Color: cog.ToPtr("red"), Index: cog.ToPtr(int32(0))},
@@ -116,7 +117,7 @@ func (b *board) alertTable(h head) *table.PanelBuilder {
 			"info":     {Color: cog.ToPtr("blue"), Index: cog.ToPtr(int32(2))},
 		}}}
 	since := fmt.Sprintf("%s * ignoring (alertstate) group_left () (time() - %s)", alerts,
-		foreign("ALERTS_FOR_STATE", nil, `alertname=~"Inferprobe.+"`))
+		foreign("ALERTS_FOR_STATE", []string{"endpoint"}, `alertname=~"Inferprobe.+"`))
 	return grid(h, order{column: "Severity"},
 		column{name: "Severity", label: "severity", values: &severities, width: 80},
 		column{name: "Alert", label: "alertname", width: 245},

@@ -118,3 +118,19 @@ func selectors(expr parser.Expr) (list []*parser.VectorSelector) {
 	})
 	return list
 }
+
+// grouping returns the labels of a query's result: those of its first aggregation.
+func grouping(t *testing.T, expr string) (by []string) {
+	t.Helper()
+	parsed, err := parser.ParseExpr(expr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parser.Inspect(parsed, func(node parser.Node, _ []parser.Node) error {
+		if a, ok := node.(*parser.AggregateExpr); ok && by == nil {
+			by = a.Grouping
+		}
+		return nil
+	})
+	return by
+}

@@ -2,6 +2,7 @@ package boards
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/prometheus/prometheus/promql/parser"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/inferprobe/inferprobe/internal/metrics"
 )
 
 type rule struct {
@@ -166,6 +169,21 @@ func TestEveryAlertHasARunbook(t *testing.T) {
 	for file := range files {
 		if !slices.Contains(alerts, strings.TrimSuffix(file, ".md")) {
 			t.Errorf("the runbook %s is of no alert", file)
+		}
+	}
+}
+
+func TestGuideStatesTheSeriesBudget(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/monitoring.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll(string(guide), ",", "")
+	for _, mode := range []metrics.Mode{metrics.Native, metrics.Classic, metrics.Both} {
+		row := regexp.MustCompile(fmt.Sprintf("\\| `%s`.* \\| %d \\|", mode, metrics.Series(mode, 11)))
+		if !row.MatchString(text) {
+			t.Errorf("docs/monitoring.md does not say that an endpoint costs %d series with histograms: %s",
+				metrics.Series(mode, 11), mode)
 		}
 	}
 }
