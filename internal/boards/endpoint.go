@@ -237,11 +237,12 @@ func (b *board) endpointFailures(all, s scope) {
 func (b *board) endpointValidity(s scope) {
 	valid := mapping(meaning{1, "valid", "green"}, meaning{0, "not valid", "orange"})
 	b.add(
-		states(head{"Is the measurement valid?",
-			"Whether each stage of the last cycle can be trusted. The report of the cycle says why one cannot: late " +
-				"sends, late reads, a throttled CPU, prompts of a wrong length, too few requests.",
-			words, 12, 9}, valid, query{s.last("stage", stageValid), "{{stage}}"}),
-		steps(head{"Completed requests of each stage", "A 90th percentile needs 36 requests, a 99th 368.", number, 12, 9},
+		states(head{"Is the measurement valid?", "Whether each stage of the last cycle can be trusted.", words, 8, 9},
+			valid, query{s.last("stage", stageValid), "{{stage}}"}),
+		steps(head{"Findings on the measurement", "Stages of the last cycle that have a finding, by which: why one is not " +
+			"valid, or what else to know of it. The report has the numbers.", plain, 8, 9},
+			query{per("max", "reason", s.of(cycleFindings)) + " > 0", "{{reason}}"}).NoValue("no findings"),
+		steps(head{"Completed requests of each stage", "A 90th percentile needs 36 requests, a 99th 368.", number, 8, 9},
 			query{s.last("stage", stageSamples), "{{stage}}"}),
 	)
 }

@@ -32,6 +32,7 @@ const (
 	cycleLastEnd    = "inferprobe_cycle_last_end_timestamp_seconds"
 	cycleNextStart  = "inferprobe_cycle_next_start_timestamp_seconds"
 	cycleDuration   = "inferprobe_cycle_duration_seconds"
+	cycleFindings   = "inferprobe_cycle_findings"
 
 	capacityRequests  = "inferprobe_capacity_requests_per_second"
 	capacityTokens    = "inferprobe_capacity_output_tokens_per_second"

@@ -91,15 +91,19 @@ func (b *board) proberSchedule(s scope) {
 			}...),
 		bars(head{"Cycles skipped",
 			"Cycles that were due and not started. `overrun`: the one before still ran; make the interval longer, or " +
-				"the stages shorter.", number, 8, 8},
+				"the stages shorter.", number, 12, 8},
 			query{per("sum", "endpoint, reason", increase(s.of(runsSkipped))) + " > 0", "{{endpoint}} {{reason}}"}).
 			NoValue("none"),
 		bars(head{"Cycles failed",
 			"Cycles that could not be run to their end. `tokenizer`, `context_length` and `internal` are the prober's " +
-				"own trouble.", number, 8, 8},
+				"own trouble.", number, 12, 8},
 			query{per("sum", "endpoint, reason", increase(s.of(cycleFailures))) + " > 0", "{{endpoint}} {{reason}}"}).
 			NoValue("none"),
-		steps(head{"Duration of a cycle", "How long the last whole cycle of each endpoint took.", seconds, 8, 8},
+		steps(head{"Findings on measurements",
+			"Stages in the last cycles of all endpoints that have a finding, by which: why they are not valid, or what else " +
+				"to know of them.", plain, 12, 8},
+			query{per("sum", "reason", notNaN(s.of(cycleFindings))) + " > 0", "{{reason}}"}).NoValue("no findings"),
+		steps(head{"Duration of a cycle", "How long the last whole cycle of each endpoint took.", seconds, 12, 8},
 			query{s.last(byEndpoint, cycleDuration), "{{endpoint}}"}),
 	)
 }
