@@ -30,13 +30,17 @@ var allowed = map[string][]string{
 	"internal/report":            {"internal/probe"},
 	"internal/metrics":           {"internal/probe"},
 	"internal/web":               nil,
+	"internal/history":           {"internal/probe"},
+	"internal/regress":           {"internal/probe", "internal/stats"},
+	"internal/serverload":        nil,
+	"internal/lease":             nil,
 	"internal/config":            {"internal/probe"},
 	"internal/sweep": {
-		"internal/load", "internal/openai", "internal/probe", "internal/prompt", "internal/stats",
+		"internal/load", "internal/openai", "internal/probe", "internal/prompt", "internal/serverload", "internal/stats",
 	},
 	"internal/daemon": {
-		"internal/config", "internal/metrics", "internal/openai", "internal/probe", "internal/prompt", "internal/report",
-		"internal/schedule", "internal/sweep", "internal/tokenizer", "internal/tokenizer/demo", "internal/web",
+		"internal/config", "internal/history", "internal/lease", "internal/metrics", "internal/openai", "internal/probe", "internal/prompt", "internal/regress",
+		"internal/report", "internal/schedule", "internal/sweep", "internal/tokenizer", "internal/tokenizer/demo", "internal/web",
 	},
 	"internal/selfcheck": {
 		"internal/load", "internal/openai", "internal/probe", "internal/prompt", "internal/sim", "internal/sweep",

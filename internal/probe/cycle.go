@@ -62,6 +62,54 @@ type Cycle struct {
 	Failure     *CycleFailure // nil if every stage ran or was skipped on purpose
 	Objectives  Objectives
 	Capacity    Capacity
+	Fingerprint string      // equal for cycles that can be compared: what was asked of which model, and how
+	Regression  *Regression // against earlier cycles; nil where none was sought
+}
+
+// Regression is a cycle held against its baseline: the last good cycles of the same Fingerprint.
+type Regression struct {
+	Baseline Baseline
+	Changes  []Change // one a signal that could be compared
+	Note     string   // why there is no verdict, or not on every signal; "" if there is nothing to say
+}
+
+// Detected reports whether any signal has become worse in two cycles in a row.
+func (r *Regression) Detected() bool {
+	return r != nil && slices.ContainsFunc(r.Changes, func(c Change) bool { return c.Detected })
+}
+
+// Baseline names the cycles that a regression was judged by.
+type Baseline struct {
+	Cycles   []string // IDs, oldest first
+	From, To time.Time
+}
+
+// Signal is a property of an endpoint that can become worse.
+type Signal string
+
+// The signals. The first three are of the synchronous stage, by request; capacity is the rate of the throughput stage,
+// by cycle.
+const (
+	SignalTimeToFirstToken   Signal = "time_to_first_token"
+	SignalTimePerOutputToken Signal = "time_per_output_token"
+	SignalRequestDuration    Signal = "request_duration"
+	SignalCapacity           Signal = "capacity"
+)
+
+// Signals returns every Signal.
+func Signals() []Signal {
+	return []Signal{SignalTimeToFirstToken, SignalTimePerOutputToken, SignalRequestDuration, SignalCapacity}
+}
+
+// Change is one signal against its baseline.
+type Change struct {
+	Signal          Signal
+	Ratio           float64 // of the cycle's value to the baseline's: 1.1 is a tenth slower, for capacity a tenth more
+	PValue          float64 // of a change that large by chance, corrected for the number of signals
+	Samples         int     // requests of this cycle; for capacity 1
+	BaselineSamples int
+	Worse           bool // this cycle alone: by more than the least effect, and not by chance
+	Detected        bool // worse in this cycle and the one before
 }
 
 // CycleFailure is why a cycle could not be run to its end.
@@ -155,7 +203,21 @@ type Stage struct {
 	CachedTokens       int          // prompt tokens that servers said they took from a cache
 	TokensByEvents     int          // completed requests whose output tokens were counted by events for want of usage
 
+	// Requests are single completed requests, in the order in which they completed, for tests by rank. Only a synchronous
+	// stage has them, MaxRequestSamples at most: in a loaded one requests are not independent of each other.
+	Requests []RequestSample
+
 	Findings []Finding
+}
+
+// MaxRequestSamples is how many of a stage's requests are kept; of more a uniform sample is.
+const MaxRequestSamples = 500
+
+// RequestSample is what one completed request says about the endpoint's speed, in seconds; 0 where it has no such value.
+type RequestSample struct {
+	TimeToFirstToken   float64
+	TimePerOutputToken float64
+	Duration           float64
 }
 
 // Valid reports whether the measurement itself can be trusted: no finding says otherwise.
