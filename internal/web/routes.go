@@ -12,6 +12,8 @@ import (
 // maxScrapes is how many scrapes are answered at once: two Prometheus servers and a curious person.
 const maxScrapes = 4
 
+const noCycle = "there is no cycle of that ID, or no longer"
+
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.options.Gatherer, promhttp.HandlerOpts{
@@ -35,9 +37,12 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /api/v1/endpoints", func(w http.ResponseWriter, _ *http.Request) {
 		s.json(w, http.StatusOK, map[string]any{"endpoints": s.endpoints()})
 	})
-	mux.HandleFunc("GET /api/v1/endpoints/{name}", s.endpoint)
+	mux.HandleFunc("GET /api/v1/endpoints/{name}", func(w http.ResponseWriter, r *http.Request) {
+		s.showEndpoint(w, r, http.StatusOK)
+	})
 	mux.HandleFunc("GET /api/v1/cycles/{id}", s.cycle)
-	return secured(mux)
+	s.controlRoutes(mux)
+	return secured(http.NewCrossOriginProtection().Handler(mux))
 }
 
 // endpoints returns every endpoint, with lists that are empty where there is nothing to list.
@@ -54,24 +59,40 @@ func (s *Server) endpoints() []EndpointStatus {
 	return list
 }
 
-func (s *Server) endpoint(w http.ResponseWriter, r *http.Request) {
-	list := s.endpoints()
-	i := slices.IndexFunc(list, func(e EndpointStatus) bool { return e.Name == r.PathValue("name") })
-	if i < 0 {
-		s.json(w, http.StatusNotFound, map[string]string{"error": "there is no endpoint of that name"})
+// find returns the endpoint that the path names.
+func (s *Server) find(r *http.Request) (EndpointStatus, bool) {
+	name := r.PathValue("name")
+	for _, e := range s.endpoints() {
+		if e.Name == name {
+			return e, true
+		}
+	}
+	return EndpointStatus{}, false
+}
+
+// showEndpoint answers with the endpoint that the path names, and with the given status if there is one.
+func (s *Server) showEndpoint(w http.ResponseWriter, r *http.Request, status int) {
+	e, ok := s.find(r)
+	if !ok {
+		s.fail(w, http.StatusNotFound, ErrUnknownEndpoint.Error())
 		return
 	}
-	s.json(w, http.StatusOK, list[i])
+	s.json(w, status, e)
 }
 
 func (s *Server) cycle(w http.ResponseWriter, r *http.Request) {
 	report, ok := s.options.State.Report(r.PathValue("id"))
 	if !ok {
-		s.json(w, http.StatusNotFound, map[string]string{"error": "there is no cycle of that ID, or no longer"})
+		s.fail(w, http.StatusNotFound, noCycle)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Write(report)
+}
+
+// fail answers with an error.
+func (s *Server) fail(w http.ResponseWriter, status int, message string) {
+	s.json(w, status, map[string]string{"error": message})
 }
 
 // json answers with v. It is encoded first, so that an error of ours is not half an answer.

@@ -1,5 +1,5 @@
-// Package web serves what people and Prometheus ask of a running daemon: /metrics, health, a status page, and the same
-// as JSON under /api/v1. It only shows; nothing here changes the daemon.
+// Package web serves what people and Prometheus ask of a running daemon: /metrics, health, pages, and the same as JSON
+// under /api/v1. It only shows, but for what Control offers, where the operator has enabled that.
 package web
 
 import (
@@ -33,6 +33,8 @@ type Options struct {
 	Gatherer   prometheus.Gatherer
 	Registerer prometheus.Registerer // for the handler's own metrics
 	State      State
+	Lifecycle  bool    // whether Control is on offer; if not, its paths answer 403
+	Control    Control // never called without Lifecycle
 	Logger     *slog.Logger
 	Version    string // of this program, for the status page
 }

@@ -8,6 +8,15 @@ type State interface {
 	Endpoints() []EndpointStatus
 	// Report returns the report of a cycle as JSON, false if there is none of that ID.
 	Report(id string) (json []byte, ok bool)
+	// Page returns the report of a cycle as a part of a page, false if there is none of that ID.
+	Page(id string) (page Page, ok bool)
+}
+
+// Page is a part of an HTML document that the server puts into its frame.
+type Page struct {
+	Title string // plain text
+	Style string // a style sheet that belongs to Body
+	Body  string // HTML, shown as it is: whoever made it has escaped what is foreign. It cannot use style attributes
 }
 
 // EndpointStatus is an endpoint as of now.
@@ -16,10 +25,20 @@ type EndpointStatus struct {
 	Model     string        `json:"model"` // "" while it is not known
 	URL       string        `json:"url"`
 	State     string        `json:"state"`                // a word: "waiting", "running", "stopped"
+	Paused    bool          `json:"paused"`               // by Control.Pause: no cycle starts by itself
 	Stage     string        `json:"stage,omitempty"`      // the one that runs
 	NextStart time.Time     `json:"next_start,omitzero"`  // zero if no cycle is due
+	Canary    *CanaryStatus `json:"canary,omitempty"`     // nil before the first request, or without a canary
 	LastCycle *CycleStatus  `json:"last_cycle,omitempty"` // nil before the first
 	Cycles    []CycleStatus `json:"cycles"`               // those that have a report, newest first
+}
+
+// CanaryStatus is the last request of an endpoint's canary.
+type CanaryStatus struct {
+	At               time.Time `json:"at"`
+	Success          bool      `json:"success"`
+	Reason           string    `json:"reason,omitempty"`                      // of a failure
+	TimeToFirstToken float64   `json:"time_to_first_token_seconds,omitempty"` // 0 if no token came
 }
 
 // CycleStatus is a cycle that ended.

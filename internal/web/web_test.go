@@ -42,6 +42,11 @@ func (s state) Report(id string) ([]byte, bool) {
 	return []byte(`{"schema":"inferprobe/report/v1"}`), id == "llama/2026-08-22T12:00:00Z"
 }
 
+func (s state) Page(id string) (web.Page, bool) {
+	return web.Page{Title: `Cycle <b>`, Style: ".report { margin: 0 }", Body: `<p class="report">The report</p>`},
+		id == "llama/2026-08-22T12:00:00Z"
+}
+
 func example() state {
 	good := web.CycleStatus{ID: "llama/2026-08-22T12:00:00Z", Started: start, Ended: start.Add(22 * time.Minute),
 		Valid: true, RequestsPerSecond: 8.125, OutputTokensPerSecond: 1040}
@@ -104,7 +109,7 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/api/v1/cycles/llama%2F2026-08-22T12:00:00Z", 200, "application/json", "inferprobe/report/v1"},
 		{"GET", "/api/v1/cycles/nothing", 404, "application/json", "there is no cycle of that ID"},
 		{"POST", "/", 405, "text/plain; charset=utf-8", "Method Not Allowed"},
-		{"POST", "/-/reload", 404, "text/plain; charset=utf-8", "404 page not found"},
+		{"POST", "/-/reload", 403, "text/plain; charset=utf-8", "--web.enable-lifecycle"},
 		{"GET", "/debug/pprof/", 404, "text/plain; charset=utf-8", "404 page not found"},
 	} {
 		t.Run(tt.method+" "+tt.path, func(t *testing.T) {
@@ -196,6 +201,7 @@ func TestEndpointsAsJSON(t *testing.T) {
 	}
 	want := map[string]any{
 		"name": "llama", "model": "meta-llama/Llama-3", "url": "http://a/v1", "state": "running", "stage": "constant-1",
+		"paused": false,
 		"next_start": "2026-08-22T18:00:00Z", "last_cycle": map[string]any{
 			"id":         "llama/2026-08-22T12:00:00Z",
 			"started_at": "2026-08-22T12:00:00Z", "ended_at": "2026-08-22T12:22:00Z",
@@ -206,7 +212,8 @@ func TestEndpointsAsJSON(t *testing.T) {
 	if diff := cmp.Diff(want, got.Endpoints[0]); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	fresh := map[string]any{"name": "new", "model": "", "url": "http://c/v1", "state": "waiting", "cycles": []any{}}
+	fresh := map[string]any{"name": "new", "model": "", "url": "http://c/v1", "state": "waiting", "paused": false,
+		"cycles": []any{}}
 	if diff := cmp.Diff(fresh, got.Endpoints[2]); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -357,6 +364,7 @@ func (s *slowState) Endpoints() []web.EndpointStatus {
 }
 
 func (*slowState) Report(string) ([]byte, bool) { return nil, false }
+func (*slowState) Page(string) (web.Page, bool) { return web.Page{}, false }
 
 func TestListenErrors(t *testing.T) {
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
