@@ -6,7 +6,8 @@ import "math/rand/v2"
 type Generator struct {
 	pool   *Pool
 	random *rand.PCG
-	order  []uint32 // a permutation of the start words
+	first  uint64 // start words come as first, first + step, … modulo their number, with which step has no divisor in
+	step   uint64 // common: each once before one comes again, and no list of them for each generator
 	salt   uint64
 	count  uint64 // prompts made
 }
@@ -17,11 +18,20 @@ type Generator struct {
 // pool), so that none is another's prefix in a cache by blocks. Prompts shorter than that repeat once they must.
 func (p *Pool) Generator(seed uint64) *Generator {
 	g := &Generator{pool: p, random: rand.NewPCG(seed, scramble(seed)), salt: scramble(^seed)}
-	g.order = make([]uint32, p.starts.len())
-	for i, j := range rand.New(g.random).Perm(len(g.order)) {
-		g.order[i] = uint32(j)
+	starts := uint64(p.starts.len())
+	g.first, g.step = g.random.Uint64()%starts, g.random.Uint64()%starts
+	for divisor(g.step, starts) != 1 {
+		g.step = (g.step + 1) % starts
 	}
 	return g
+}
+
+// divisor returns the greatest common divisor of a and b.
+func divisor(a, b uint64) uint64 {
+	for b > 0 {
+		a, b = b, a%b
+	}
+	return a
 }
 
 // Append appends the next prompt of exactly n tokens to dst and returns the result. It holds nothing that a JSON
@@ -30,16 +40,16 @@ func (g *Generator) Append(dst []byte, n int) []byte {
 	if n < 1 {
 		return dst
 	}
-	starts := uint64(len(g.order))
-	first := g.order[g.count%starts]
-	dst = g.pool.starts.append(dst, first)
+	starts := uint64(g.pool.starts.len())
+	first := (g.first + g.count%starts*g.step) % starts
+	dst = g.pool.starts.append(dst, uint32(first))
 
 	// Prompts with the same first word are told apart by which they are among them, written in base len(words) by the
 	// words that follow. The salt of the first word makes that look like any other prompt.
 	words := &g.pool.words
 	size := uint64(words.len())
 	lead := min(n, g.pool.lead)
-	salt := g.salt + uint64(first)
+	salt := g.salt + first
 	for rest, i := g.count/starts, 1; i < lead; i++ {
 		salt = scramble(salt)
 		dst = words.append(dst, uint32((rest%size+salt%size)%size))
