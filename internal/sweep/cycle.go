@@ -67,7 +67,8 @@ func CycleID(endpoint string, started time.Time) string {
 
 // prepare finds out what is to be measured, and reports whether it can be.
 func (c *cycle) prepare(ctx context.Context, pools Pools) bool {
-	c.Failure = c.ready.prepare(ctx, c.target, pools, c.seed, c.log)
+	const lengths = 2 // of prompts, which tells the chat template from a tokenizer that is not the model's
+	c.Failure = c.ready.prepare(ctx, c.target, pools, c.seed, lengths, c.log)
 	if model := c.ready.server.Model.ID; model != "" {
 		c.Server, c.Workload = c.ready.server.String(), c.ready.workload
 		c.Endpoint.Model, c.Endpoint.URL = model, c.ready.server.BaseURL

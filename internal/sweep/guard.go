@@ -12,6 +12,16 @@ import (
 type Guards struct {
 	MaxErrorRate     float64       // failed / (completed + failed), 0…1
 	TimeToFirstToken time.Duration // what the slowest tenth of the requests may not exceed
+	YieldToUsers     bool          // give way where other users' requests wait, as the server's own metrics tell
+	Budget           Budget        // nil = none
+	Until            time.Time     // the end of a window: no stage begins after it, and a running one ends at it
+}
+
+// Budget is what may still be spent on an endpoint.
+type Budget interface {
+	// Left returns the tokens that are left, prompt and output together. It is called after each request and must bear
+	// many callers at once. What was spent is learnt from Observer.Record.
+	Left() int64
 }
 
 // Reasons of a skipped stage.
@@ -21,6 +31,10 @@ const (
 	skipNoRate      = "no_rate"
 	skipInterrupted = "interrupted"
 	skipFailed      = "failed"
+	skipBudget      = "token_budget"
+	skipWindow      = "window"
+	skipYielded     = "yielded_to_users"
+	skipSaturated   = "over_saturated"
 )
 
 const (

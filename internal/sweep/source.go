@@ -22,6 +22,7 @@ type source struct {
 
 	rng    *rand.Rand
 	made   int
+	keeps  int // prompts for verify, 0 = none
 	sample []sample
 	length int                 // of the prompt being appended
 	append func([]byte) []byte // appendPrompt, bound once
@@ -40,7 +41,7 @@ func newSource(encoder *openai.Encoder, pool *prompt.Pool, w probe.Workload, see
 		prompts: prompt.NewLengths(w.PromptTokens, seed),
 		outputs: prompt.NewLengths(w.OutputTokens, seed+1),
 		rng:     rand.New(rand.NewPCG(seed, seed)),
-		sample:  make([]sample, 0, sampled),
+		keeps:   sampled,
 	}
 	s.append = s.appendPrompt
 	return s
@@ -62,12 +63,15 @@ func (s *source) appendPrompt(dst []byte) []byte {
 
 // keep holds on to a uniform sample of the stage's prompts (algorithm R).
 func (s *source) keep(text []byte) {
+	if s.keeps == 0 {
+		return
+	}
 	s.made++
-	if len(s.sample) < sampled {
+	if len(s.sample) < s.keeps {
 		s.sample = append(s.sample, sample{append([]byte(nil), text...), s.length})
 		return
 	}
-	if i := s.rng.IntN(s.made); i < sampled {
+	if i := s.rng.IntN(s.made); i < s.keeps {
 		s.sample[i].text = append(s.sample[i].text[:0], text...)
 		s.sample[i].tokens = s.length
 	}

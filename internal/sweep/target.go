@@ -42,9 +42,22 @@ type ready struct {
 	overhead spread // prompt tokens that the server counted beyond ours
 }
 
-// prepare finds out what answers at the target's URL, loads the tokenizer and agrees on a request body. A failure is
-// the reason for which the cycle fails.
+// prepare finds out what answers at the target's URL, loads the tokenizer and agrees on a request body, from requests
+// with so many different lengths of prompt. A failure is the reason for which the cycle fails.
 func (r *ready) prepare(
+	ctx context.Context, t *Target, pools Pools, seed uint64, lengths int, log *slog.Logger,
+) *probe.CycleFailure {
+	if fail := r.find(ctx, t, pools, seed, log); fail != nil {
+		return fail
+	}
+	if fail := r.calibrate(ctx, lengths, log); fail != nil {
+		return fail
+	}
+	return r.fits() // with the chat template, too
+}
+
+// find finds the server and what it takes to make requests to it.
+func (r *ready) find(
 	ctx context.Context, t *Target, pools Pools, seed uint64, log *slog.Logger,
 ) *probe.CycleFailure {
 	server, err := openai.Discover(ctx, t.Client, t.Model)
@@ -75,10 +88,7 @@ func (r *ready) prepare(
 	}
 	encoder := openai.NewEncoder(openai.API(t.Workload.API), server.Dialect, server.Model.ID)
 	r.source = newSource(encoder, pool, r.workload, seed)
-	if err := r.calibrate(ctx, log); err != nil {
-		return failure(ctx, probe.CycleDiscovery, err)
-	}
-	return r.fits() // with the chat template, too
+	return nil
 }
 
 // close frees what prepare has got.
@@ -88,15 +98,15 @@ func (r *ready) close() {
 	}
 }
 
-// calibrate agrees with the server on the extras of a request body, and learns from prompts of two lengths what its
-// chat template adds: the same to both, if the tokenizer is the model's.
-func (r *ready) calibrate(ctx context.Context, log *slog.Logger) error {
-	longer := r.source.prompts.Next()
-	for _, length := range []int{longer, max(1, longer/2)} {
-		r.source.length = length
-		agreed, err := r.client.Calibrate(ctx, r.source.encoder, r.source.append, length)
+// calibrate agrees with the server on the extras of a request body, and learns from prompts of different lengths, each
+// half of the one before, what its chat template adds: the same to all, if the tokenizer is the model's.
+func (r *ready) calibrate(ctx context.Context, lengths int, log *slog.Logger) *probe.CycleFailure {
+	longest := r.source.prompts.Next()
+	for i := range lengths {
+		r.source.length = max(1, longest>>i)
+		agreed, err := r.client.Calibrate(ctx, r.source.encoder, r.source.append, r.source.length)
 		if err != nil {
-			return err
+			return failure(ctx, probe.CycleDiscovery, err)
 		}
 		if len(agreed.Dropped) > 0 {
 			log.Warn("the server refuses some of its dialect's options; measuring without them",
@@ -110,7 +120,10 @@ func (r *ready) calibrate(ctx context.Context, log *slog.Logger) error {
 	r.forced = slices.Contains(r.source.encoder.Extras(), "ignore_eos")
 	log.Debug("calibrated", "template_tokens_least", r.overhead.least,
 		"template_tokens_most", r.overhead.most)
-	return r.source.verify()
+	if err := r.source.verify(); err != nil {
+		return failure(ctx, probe.CycleTokenizer, err)
+	}
+	return nil
 }
 
 // fits checks the longest request against the model's context, where the server says how long that is.
