@@ -1,5 +1,5 @@
-// Package report renders cycles as text, JSON and CSV. Its functions depend on nothing but their arguments, and on the
-// local time zone where a time of day is shown.
+// Package report renders cycles as text, JSON, CSV, HTML and as GuideLLM does. Its functions depend on nothing but their
+// arguments, and on the local time zone where a time of day is shown.
 package report
 
 import (

@@ -201,7 +201,7 @@ func TestEndpointsAsJSON(t *testing.T) {
 	}
 	want := map[string]any{
 		"name": "llama", "model": "meta-llama/Llama-3", "url": "http://a/v1", "state": "running", "stage": "constant-1",
-		"paused": false,
+		"paused":     false,
 		"next_start": "2026-08-22T18:00:00Z", "last_cycle": map[string]any{
 			"id":         "llama/2026-08-22T12:00:00Z",
 			"started_at": "2026-08-22T12:00:00Z", "ended_at": "2026-08-22T12:22:00Z",
