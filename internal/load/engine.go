@@ -4,7 +4,9 @@ package load
 
 import (
 	"context"
+	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -98,10 +100,21 @@ type run struct {
 	started time.Time
 	stopped atomic.Bool
 	flying  sync.WaitGroup
+	fault   atomic.Pointer[Panic] // the first of a goroutine of the stage
 }
 
+// Panic is what Run panics with when one of its goroutines did, so that the caller can recover from it.
+type Panic struct {
+	Value any    // what was panicked with
+	Stack []byte // of the goroutine
+}
+
+// String returns what was panicked with.
+func (p *Panic) String() string { return fmt.Sprint(p.Value) }
+
 // Run runs one stage to its end and returns after the last result has been recorded. Requests still in flight at the
-// end are cancelled with probe.ErrStageEnded and recorded as incomplete.
+// end are cancelled with probe.ErrStageEnded and recorded as incomplete. A panic, in whichever goroutine, ends the stage
+// and comes out of Run as a *Panic, with nothing left behind.
 func (e *Engine) Run(ctx context.Context, s Stage) Outcome {
 	inner, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	r := &run{Engine: e, stage: s, ctx: inner, end: end, started: time.Now()}
@@ -110,7 +123,20 @@ func (e *Engine) Run(ctx context.Context, s Stage) Outcome {
 	e.live.Events.Store(0)
 
 	stopWatching := r.watch(ctx)
-	switch s.Profile {
+	r.send()
+	r.flying.Wait()
+	end(probe.ErrStageEnded)
+	stopWatching()
+	if fault := r.fault.Load(); fault != nil {
+		panic(fault)
+	}
+	return Outcome{Started: r.started, Ended: time.Now(), Ending: r.ending(ctx)}
+}
+
+// send sends the stage's requests.
+func (r *run) send() {
+	defer r.contain()
+	switch s := r.stage; s.Profile {
 	case probe.ProfileConstant:
 		r.openLoop(Constant(s.Rate))
 	case probe.ProfilePoisson:
@@ -120,10 +146,14 @@ func (e *Engine) Run(ctx context.Context, s Stage) Outcome {
 	default:
 		r.closedLoop(1)
 	}
-	r.flying.Wait()
-	end(probe.ErrStageEnded)
-	stopWatching()
-	return Outcome{Started: r.started, Ended: time.Now(), Ending: r.ending(ctx)}
+}
+
+// contain, deferred by each goroutine of a stage, makes a panic the end of the stage instead of the process's.
+func (r *run) contain() {
+	if value := recover(); value != nil {
+		r.fault.CompareAndSwap(nil, &Panic{Value: value, Stack: debug.Stack()})
+		r.end(probe.ErrStageEnded)
+	}
 }
 
 // watch ends the stage when its time is over, when ctx ends or when Stop says so.
@@ -131,6 +161,7 @@ func (r *run) watch(ctx context.Context) (stop func()) {
 	done := make(chan struct{})
 	var watcher sync.WaitGroup
 	watcher.Go(func() {
+		defer r.contain()
 		limit := time.NewTimer(r.stage.MaxDuration)
 		defer limit.Stop()
 		tick := time.NewTicker(100 * time.Millisecond)
@@ -195,7 +226,10 @@ func (r *run) openLoop(next Arrivals) {
 			continue
 		}
 		r.live.InFlight.Add(1)
-		r.flying.Go(func() { r.fly(c) })
+		r.flying.Go(func() {
+			defer r.contain()
+			r.fly(c)
+		})
 		runtime.Gosched() // let it write before the next body is prepared
 	}
 	if r.stage.MaxRequests == 0 {
@@ -213,6 +247,7 @@ func (r *run) closedLoop(n int) {
 // work is one worker of a closed loop. After a failure it waits, so that an endpoint that refuses at once is not
 // hammered: a tenth of a second, doubled up to five seconds, or what the server's Retry-After asks for.
 func (r *run) work() {
+	defer r.contain()
 	const first, most = 100 * time.Millisecond, 5 * time.Second
 	pause := first
 	for r.ctx.Err() == nil {
@@ -244,18 +279,22 @@ func (r *run) prepare(seq uint64, due time.Time) *call {
 	c.res.Reset()
 	c.req = probe.Request{Seq: seq, Due: due, Body: c.req.Body[:0], Events: &r.live.Events}
 	r.source.Lock()
+	defer r.source.Unlock()
 	r.Source.Next(&c.req)
-	r.source.Unlock()
 	return c
 }
 
 // fly sends one request and records how it ended.
 func (r *run) fly(c *call) (failed bool, retryAfter time.Duration) {
-	r.Client.Do(r.ctx, &c.req, &c.res)
-	r.live.InFlight.Add(-1)
+	r.do(c)
 	failed, retryAfter = c.res.Outcome == probe.Failed, c.res.RetryTime
 	r.finish(c)
 	return failed, retryAfter
+}
+
+func (r *run) do(c *call) {
+	defer r.live.InFlight.Add(-1)
+	r.Client.Do(r.ctx, &c.req, &c.res)
 }
 
 func (r *run) finish(c *call) {
