@@ -139,7 +139,7 @@ func CycleFailureReasons() []string {
 // Skip is a stage that was not run, with its reason.
 type Skip struct {
 	Stage  string
-	Reason string // a word: "error_rate", "interrupted", "no_rate"
+	Reason string // a word: "error_rate", "interrupted", "no_rate", "yielded_to_users", "token_budget", "window", …
 	Detail string
 }
 
@@ -249,6 +249,7 @@ const (
 	FindingNoServerUsage  FindingName = "no_server_usage"  // output tokens were counted by events
 	FindingTokensPerEvent FindingName = "tokens_per_event" // several tokens an event, counts unknown: gaps are per event
 	FindingEndedByGuard   FindingName = "ended_by_guard"   // a guard ended the stage before its time
+	FindingForeignLoad    FindingName = "foreign_load"     // other users' requests were there, too
 )
 
 // FindingNames returns every FindingName.
@@ -256,7 +257,7 @@ func FindingNames() []FindingName {
 	return []FindingName{
 		FindingScheduleDelay, FindingReceiveLag, FindingCPUThrottled, FindingTokenMismatch, FindingTooFewSamples,
 		FindingOutputLength, FindingClientOverload, FindingNotSettled, FindingCachedPrompts, FindingNoServerUsage,
-		FindingTokensPerEvent, FindingEndedByGuard,
+		FindingTokensPerEvent, FindingEndedByGuard, FindingForeignLoad,
 	}
 }
 

@@ -29,15 +29,18 @@ type cycle struct {
 	ready   ready
 	observe Observer
 	engine  *load.Engine
+	users   users
 	seed    uint64
 	log     *slog.Logger
+
+	leftBehind bool // the last stage cut off requests, which the server may still be at
 }
 
 // Run measures the target once and returns everything it found; a cycle that could not be run says why in Failure. When
 // ctx ends, the running stage is ended in order and the cycle returns with what was measured until then.
 func Run(ctx context.Context, t *Target, pools Pools, observe Observer, log *slog.Logger) *probe.Cycle {
 	c := newCycle(t, observe, log)
-	defer c.ready.close()
+	defer c.close()
 	if c.prepare(ctx, pools) {
 		c.runStages(ctx)
 	}
@@ -81,7 +84,13 @@ func (c *cycle) prepare(ctx context.Context, pools Pools) bool {
 	return true
 }
 
+func (c *cycle) close() {
+	c.users.close()
+	c.ready.close()
+}
+
 func (c *cycle) runStages(ctx context.Context) {
+	c.watchUsers(ctx)
 	c.ready.client.Warm(ctx, 1)
 	plan := c.target.Plan
 	switch plan.Profile {
@@ -107,6 +116,10 @@ func (c *cycle) sweep(ctx context.Context) {
 		return
 	}
 	high, stop := c.run(ctx, plan.throughput())
+	if stop != nil && stop.reason == skipYielded { // it has not found the rates
+		c.skipAll(plan.openLoop(plan.Arrival, make([]float64, plan.Rates)), stop)
+		return
+	}
 	stages := plan.openLoop(plan.Arrival, between(low.RequestsPerSecond, high.RequestsPerSecond, plan.Rates))
 	if high.RequestsPerSecond <= low.RequestsPerSecond {
 		if stop == nil {

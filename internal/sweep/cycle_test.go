@@ -390,7 +390,7 @@ func TestStopAfterTheLastStageIsNoInterruption(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	c := newCycle(targetAt(url, Plan{Profile: probe.ProfileSynchronous, MaxRequests: 3}), &observer{}, discardLog())
-	defer c.ready.close()
+	defer c.close()
 	if !c.prepare(ctx, wordPools{}) {
 		t.Fatal(c.Failure)
 	}

@@ -24,6 +24,17 @@ type Budget interface {
 	Left() int64
 }
 
+// exhausted returns why nothing more may be asked of the endpoint at all, or "".
+func (g *Guards) exhausted(now time.Time) (reason, detail string) {
+	switch {
+	case !g.Until.IsZero() && !now.Before(g.Until):
+		return skipWindow, "the window ended at " + g.Until.Format(time.RFC3339)
+	case g.Budget != nil && g.Budget.Left() <= 0:
+		return skipBudget, "the endpoint's tokens are used up"
+	}
+	return "", ""
+}
+
 // Reasons of a skipped stage.
 const (
 	skipErrorRate   = "error_rate"
@@ -52,6 +63,7 @@ type guard struct {
 	failed    int
 	answered  int // requests that got a first token, or waited for it in vain
 	slow      int // of these, too long
+	lost      int // failures since the last success
 	reason    string
 	detail    string
 }
@@ -63,8 +75,10 @@ func (g *guard) record(r *probe.Result) {
 	switch {
 	case r.Outcome == probe.Completed:
 		g.completed++
+		g.lost = 0
 	case r.Outcome == probe.Failed && r.Reason != probe.ReasonClientOverload:
 		g.failed++
+		g.lost++
 	}
 	if ttft, ok := r.TimeToFirstToken(); ok || r.Reason == probe.ReasonTimeoutFirstToken {
 		g.answered++
@@ -90,6 +104,22 @@ func (g *guard) judge() (reason, detail string) {
 			g.slow, g.answered, g.TimeToFirstToken)
 	}
 	return "", ""
+}
+
+// trip ends the stage for a reason, unless it has one; "" is none.
+func (g *guard) trip(reason, detail string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.reason == "" {
+		g.reason, g.detail = reason, detail
+	}
+}
+
+// unbroken returns how many requests have failed since the last that completed.
+func (g *guard) unbroken() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.lost
 }
 
 // tripped returns why the stage must end, or "".

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/inferprobe/inferprobe/internal/openai"
 	"github.com/inferprobe/inferprobe/internal/probe"
@@ -106,7 +107,11 @@ func (r *ready) calibrate(ctx context.Context, lengths int, log *slog.Logger) *p
 		r.source.length = max(1, longest>>i)
 		agreed, err := r.client.Calibrate(ctx, r.source.encoder, r.source.append, r.source.length)
 		if err != nil {
-			return failure(ctx, probe.CycleDiscovery, err)
+			fail := failure(ctx, probe.CycleDiscovery, err)
+			if r.tooLong(fail) {
+				fail.Reason = probe.CycleContext
+			}
+			return fail
 		}
 		if len(agreed.Dropped) > 0 {
 			log.Warn("the server refuses some of its dialect's options; measuring without them",
@@ -139,6 +144,26 @@ func (r *ready) fits() *probe.CycleFailure {
 		Detail: fmt.Sprintf("%d prompt tokens, %d of the chat template and %d output tokens do not fit the %d tokens that "+
 			"%s allows; ask for fewer", prompts, template, outputs, model.MaxLength, model.ID),
 	}
+}
+
+// tooLong reports whether the server has refused a first request for its length: it says so in one of the servers' ways,
+// or what it says of its context leaves no room for a chat template.
+func (r *ready) tooLong(fail *probe.CycleFailure) bool {
+	if fail.Reason != string(probe.ReasonHTTP4xx) && fail.Reason != string(probe.ReasonErrorEvent) {
+		return false
+	}
+	text := strings.ToLower(fail.Detail)
+	for _, words := range [...]string{
+		"context length", "context_length", "context size", "context window", "`max_new_tokens` must be",
+		"`inputs` must have less than",
+	} {
+		if strings.Contains(text, words) {
+			return true
+		}
+	}
+	const template = 64 // tokens, which is much for one
+	limit := r.server.Model.MaxLength
+	return limit > 0 && r.source.length+template > limit
 }
 
 // longest returns the greatest length that has to be reckoned with: five standard deviations above the mean come up

@@ -1,0 +1,259 @@
+package sweep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/inferprobe/inferprobe/internal/load"
+	"github.com/inferprobe/inferprobe/internal/openai"
+	"github.com/inferprobe/inferprobe/internal/probe"
+	"github.com/inferprobe/inferprobe/internal/serverload"
+)
+
+const (
+	lookEvery = 2 * time.Second // at the server's metrics, while a stage runs or users are waited for
+	// lookSeldom is for a synchronous stage, whose one request at a time is in nobody's way, while a server may write
+	// its metrics in the thread that also writes the tokens.
+	lookSeldom   = 10 * time.Second
+	yieldWait    = time.Minute // for users to be done, before the rest of a cycle is given up
+	yieldLooks   = 2           // in a row, that must find users in need before a stage ends
+	cacheFull    = 0.9         // of the key-value cache, from which on requests are about to wait
+	foreignLooks = 2           // that must find others' requests before a stage is said to hold their load
+	ownSlack     = 50          // one in so many of our requests may be over here while the server still counts it
+
+	drainWait  = 10 * time.Second       // for a server to let go of requests that were cut off
+	drainFirst = 50 * time.Millisecond  // between the first two looks, doubled up to …
+	drainMost  = 500 * time.Millisecond // … this
+)
+
+// loadReader tells how busy a server is.
+type loadReader interface {
+	Read(ctx context.Context) (serverload.Load, error)
+	Close()
+}
+
+// users looks for other users' requests at the server that is measured. It is used by one goroutine at a time, but for
+// note.
+type users struct {
+	metrics loadReader // nil where the server does not tell
+	yield   bool
+	log     *slog.Logger
+	live    *load.Live
+
+	highest atomic.Int64 // requests of ours in flight, since the last look
+	past    []peak       // of before
+	before  look         // the last one before a stage
+}
+
+// peak is the most requests that we had in flight in the time up to at.
+type peak struct {
+	at time.Time
+	n  int
+}
+
+// look is one look at the server's metrics.
+type look struct {
+	serverload.Load
+	known   bool
+	foreign int // requests that are not ours
+}
+
+// watchUsers begins to look at the server's metrics, where it has any.
+func (c *cycle) watchUsers(ctx context.Context) {
+	c.users = users{yield: c.target.Guards.YieldToUsers, log: c.log, live: c.engine.Live()}
+	if c.ready.server.Dialect == openai.DialectOpenAI {
+		return
+	}
+	opts := c.target.Client
+	reader, err := serverload.New(serverload.Options{
+		BaseURL: c.ready.server.BaseURL, APIKey: opts.APIKey, Model: c.ready.server.Model.ID, TLS: opts.TLS,
+		Version: opts.Version,
+	})
+	if err != nil {
+		c.log.Debug("the server's metrics cannot be read", "error", err)
+		return
+	}
+	c.users.metrics = reader
+	c.users.look(ctx) // learns whether there are any
+}
+
+func (u *users) close() {
+	if u.metrics != nil {
+		u.metrics.Close()
+	}
+}
+
+// note takes in that n of our requests are in flight.
+func (u *users) note(n int64) {
+	for {
+		old := u.highest.Load()
+		if n <= old || u.highest.CompareAndSwap(old, n) {
+			return
+		}
+	}
+}
+
+// look reads the server's metrics. Its count and ours are not of the same instant, so the most that we had in flight
+// since the last look is taken off, and for a server whose numbers may be old the most in that time.
+func (u *users) look(ctx context.Context) look {
+	if u.metrics == nil {
+		return look{}
+	}
+	u.note(u.live.InFlight.Load())
+	l, err := u.metrics.Read(ctx)
+	u.note(u.live.InFlight.Load())
+	if errors.Is(err, serverload.ErrAbsent) {
+		u.log.Debug("the server's metrics do not tell its load; other users are not watched for")
+		u.close()
+		u.metrics = nil
+	}
+	if err != nil {
+		return look{}
+	}
+	own := u.ours(l.Stale)
+	return look{Load: l, known: true, foreign: int(l.Foreign(own + own/ownSlack))}
+}
+
+// ours returns the most requests of ours in flight since the last look, or within the last stale, and begins anew.
+func (u *users) ours(stale time.Duration) int {
+	now := time.Now()
+	most := int(u.highest.Swap(u.live.InFlight.Load()))
+	u.past = append(u.past, peak{now, most})
+	oldest := len(u.past) - 1
+	for i := oldest; i >= 0 && now.Sub(u.past[i].at) <= stale; i-- {
+		most, oldest = max(most, u.past[i].n), i
+	}
+	u.past = append(u.past[:0], u.past[oldest:]...)
+	return most
+}
+
+// inNeed reports whether others' requests wait, or soon will.
+func (l look) inNeed() bool { return l.foreign > 0 && (l.Waiting >= 1 || l.KVUse >= cacheFull) }
+
+// String says what was seen.
+func (l look) String() string {
+	text := fmt.Sprintf("%d requests of other users at the server, where %.0f run and %.0f wait", l.foreign, l.Running,
+		l.Waiting)
+	if !math.IsNaN(l.KVUse) {
+		text += fmt.Sprintf(", its KV cache %.0f %% full", 100*l.KVUse)
+	}
+	return text
+}
+
+// makeWay waits, before a stage, until requests that the last one left behind are gone and other users have what they
+// need. It returns why the stage should not be run, nil if nothing is in its way.
+func (u *users) makeWay(ctx context.Context, stage string, leftBehind bool) *obstacle {
+	now := u.look(ctx)
+	if leftBehind {
+		now = u.drain(ctx, now)
+	}
+	u.before = now
+	if !u.yield || !now.inNeed() {
+		return nil
+	}
+	u.log.Info("waiting for other users", "stage", stage, "seen", now.String())
+	for started := time.Now(); time.Since(started) < yieldWait; {
+		if !sleep(ctx, lookEvery) {
+			return nil
+		}
+		if now = u.look(ctx); !now.inNeed() {
+			u.before = now
+			return nil
+		}
+	}
+	return &obstacle{skipYielded, fmt.Sprintf("%s: after waiting for %s, %s", stage, yieldWait, now)}
+}
+
+// drain waits for the server to let go of requests that were cut off, until it is as busy as before the stage that
+// left them, and returns the last look. Of numbers that may be old it cannot tell.
+func (u *users) drain(ctx context.Context, now look) look {
+	started, pause := time.Now(), drainFirst
+	for now.known && now.Stale == 0 && now.Running+now.Waiting > max(0, u.before.Running+u.before.Waiting) {
+		if time.Since(started) >= drainWait || !sleep(ctx, pause) {
+			u.log.Debug("the server is not yet done with requests that were cut off", "seen", now.String())
+			break
+		}
+		pause = min(2*pause, drainMost)
+		now = u.look(ctx)
+	}
+	return now
+}
+
+// sleep reports whether ctx is still alive after d.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// crowd is what the looks during one stage have seen.
+type crowd struct {
+	mu            sync.Mutex
+	looks, others int // looks, and those that found others' requests
+	inNeed        int // looks in a row that found them in need
+	most          int // requests of others
+}
+
+// add takes in a look and returns whether the stage should give way.
+func (c *crowd) add(l look) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l.known {
+		c.looks++
+	}
+	if l.foreign > 0 {
+		c.others++
+		c.most = max(c.most, l.foreign)
+	}
+	c.inNeed++
+	if !l.inNeed() {
+		c.inNeed = 0
+	}
+	return c.inNeed >= yieldLooks
+}
+
+// finding returns what is to be said of a stage in which others took part, and whether they did.
+func (c *crowd) finding() (probe.Finding, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return probe.Finding{
+		Name: probe.FindingForeignLoad,
+		Detail: fmt.Sprintf("%d of %d looks at the server's metrics found requests of other users, up to %d at once: their "+
+			"load is in what was measured", c.others, c.looks, c.most),
+	}, c.others >= foreignLooks
+}
+
+// lookOut looks for other users while a stage runs, until the returned function is called, and ends the stage where they
+// are in need.
+func (c *cycle) lookOut(ctx context.Context, s named, w *watcher) (stop func()) {
+	if c.users.metrics == nil {
+		return func() {}
+	}
+	every := lookEvery
+	if s.Profile == probe.ProfileSynchronous {
+		every = lookSeldom
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		defer w.contain()
+		for sleep(ctx, every) {
+			now := c.users.look(ctx)
+			if w.crowd.add(now) && c.users.yield {
+				w.guard.trip(skipYielded, now.String())
+			}
+		}
+	})
+	return func() { cancel(); looking.Wait() }
+}
