@@ -17,10 +17,15 @@ import (
 
 // The kinds of output.
 const (
-	kindText = "text"
-	kindJSON = "json"
-	kindCSV  = "csv"
+	kindText     = "text"
+	kindJSON     = "json"
+	kindCSV      = "csv"
+	kindHTML     = "html"
+	kindGuideLLM = "guidellm" // the benchmarks.json of GuideLLM
 )
+
+// allKinds names them to people.
+const allKinds = "text, json, csv, html or guidellm"
 
 // output is one --output: a kind, and a path or "" for standard output.
 type output struct{ kind, path string }
@@ -49,9 +54,9 @@ func parseOutputs(flags []string) ([]output, error) {
 func parseOutput(flag string) (output, error) {
 	kind, path, toFile := strings.Cut(flag, "=")
 	switch kind {
-	case kindText, kindJSON, kindCSV:
+	case kindText, kindJSON, kindCSV, kindHTML, kindGuideLLM:
 	default:
-		return output{}, fmt.Errorf("%q is not a kind; write text, json or csv, or KIND=PATH", kind)
+		return output{}, fmt.Errorf("%q is not a kind; write %s, or KIND=PATH", kind, allKinds)
 	}
 	if !toFile {
 		return output{kind: kind}, nil
@@ -60,6 +65,16 @@ func parseOutput(flag string) (output, error) {
 		return output{}, fmt.Errorf("there is no path after the =; write for example %s=report.%s", kind, kind)
 	}
 	return output{kind, filepath.Clean(path)}, writable(path)
+}
+
+// checkOutputs refuses before a long run what could not be written after it.
+func checkOutputs(outputs []output, endpoints int) error {
+	guide := slices.IndexFunc(outputs, func(o output) bool { return o.kind == kindGuideLLM })
+	if guide < 0 || endpoints == 1 {
+		return nil
+	}
+	return fmt.Errorf("--output %s: GuideLLM's benchmarks.json is of one endpoint, and there are %d; write json or csv, or "+
+		"measure one endpoint at a time", kindGuideLLM, endpoints)
 }
 
 // writable finds out before a long run whether its result can be written, and leaves no trace. A device or a pipe is not
@@ -102,6 +117,13 @@ func render(kind string, width int, cycles []*probe.Cycle) ([]byte, error) {
 		err = report.WriteJSON(&b, cycles...)
 	case kindCSV:
 		err = report.WriteCSV(&b, cycles...)
+	case kindHTML:
+		err = report.WriteHTML(&b, cycles...)
+	case kindGuideLLM:
+		if len(cycles) != 1 {
+			return nil, fmt.Errorf("%s is of one cycle, and there are %d", kindGuideLLM, len(cycles))
+		}
+		err = report.WriteGuideLLM(&b, cycles[0])
 	default:
 		for _, c := range cycles {
 			err = errors.Join(err, report.Text(&b, c, width))

@@ -35,7 +35,7 @@ Reports go to standard output, the log and the progress to standard error. Text 
 $COLUMNS or 130 columns.`,
 		Example: `  inferprobe run --url http://localhost:8000/v1
   inferprobe run --url http://localhost:8000 --profile constant --rate 2 --rate 8 --max-seconds 30
-  inferprobe run --config.file inferprobe.yaml --output json=report.json --output csv=report.csv`,
+  inferprobe run --config.file inferprobe.yaml --output html=report.html --output json=report.json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			targets, err := parseOutputs(outputs)
@@ -45,6 +45,9 @@ $COLUMNS or 130 columns.`,
 			s, err := begin(cmd, file, &logs)
 			if err != nil {
 				return err
+			}
+			if err := checkOutputs(targets, len(s.config.Endpoints)); err != nil {
+				return usageError(err)
 			}
 			if err := checkFailOn(failOn, s.config); err != nil {
 				return usageError(err)
@@ -56,7 +59,7 @@ $COLUMNS or 130 columns.`,
 	fs := cmd.Flags()
 	fs.StringVar(&file, "config.file", "", "configuration `file`, in place of the flags that describe one endpoint")
 	fs.StringArrayVar(&outputs, "output", nil,
-		"text, json or csv to standard output, or `KIND=PATH`; repeatable (default text)")
+		allKinds+" to standard output, or `KIND=PATH`; repeatable (default text)")
 	fs.StringSliceVar(&failOn, "fail-on", nil, "exit with 3 if `WHAT` is violated: "+failOnObjective)
 	addEndpointFlags(fs)
 	logs.add(fs)

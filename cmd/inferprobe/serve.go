@@ -26,6 +26,7 @@ const defaultAddress = ":9923"
 type webFlags struct {
 	addresses  []string
 	configFile string
+	lifecycle  bool
 }
 
 func (w *webFlags) add(fs *pflag.FlagSet, address string) {
@@ -33,6 +34,8 @@ func (w *webFlags) add(fs *pflag.FlagSet, address string) {
 		"`address` of /metrics and the pages; repeatable")
 	fs.StringVar(&w.configFile, "web.config.file", "",
 		"`file` with TLS and basic auth, in the format of Prometheus's exporter-toolkit")
+	fs.BoolVar(&w.lifecycle, "web.enable-lifecycle", false,
+		"reload, and run, pause and resume endpoints on requests over HTTP")
 }
 
 func newServe() *cobra.Command {
@@ -78,7 +81,7 @@ func serve(ctx context.Context, s *session, pages webFlags, cycles int) error {
 	})
 	server := web.NewServer(web.Options{
 		Addresses: pages.addresses, ConfigFile: pages.configFile, Gatherer: registry, Registerer: registry,
-		State: d, Logger: s.log, Version: version.Version,
+		State: d, Lifecycle: pages.lifecycle, Logger: s.log, Version: version.Version,
 	})
 	if err := server.Listen(); err != nil {
 		return listenError(err)
