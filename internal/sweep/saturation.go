@@ -20,9 +20,10 @@ const (
 	saturationGrowth = 0.08
 	// saturationFinished is the least number of first tokens in a part.
 	saturationFinished = 5
-	// Requests pile up by chance, too, by about the square root of those sent, so many times this must be exceeded. With
-	// even arrivals, chance is in the server only.
-	chanceConstant, chancePoisson = 2, 5
+	// Requests pile up by chance, too, by about the square root of those sent: so many times this must be exceeded. With
+	// even arrivals, chance is in the lengths of answers only. Of 18,000 simulated stages with up to 98 % of what a
+	// server can bear none was ended; at 120 % of 16 requests/s all are, after a minute, at 150 % after 30 s.
+	chanceConstant, chancePoisson = 4, 5
 )
 
 // saturation sees an open loop ask for more than the endpoint can bear: requests in flight and time to first token both
