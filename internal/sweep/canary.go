@@ -32,7 +32,7 @@ const (
 // costs the endpoint one request. It is found out anew after an hour, and after a failure that may come from a server
 // that is another than before.
 //
-// At rest a Canary holds some kilobytes. Its connection is kept for four seconds, as all are: more often than that a
+// At rest a Canary holds 7 kB. Its connection is kept for four seconds, as all are: more often than that a
 // canary reuses it, less often it opens a new one, which does not count as time to first token.
 type Canary struct {
 	target  Target

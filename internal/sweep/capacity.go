@@ -16,7 +16,7 @@ func capacityOf(c *probe.Cycle) probe.Capacity {
 	var capacity probe.Capacity
 	for i := range c.Stages {
 		if s := &c.Stages[i]; s.Profile == probe.ProfileThroughput {
-			capacity.RequestsPerSecond = s.RequestsPerSecond
+			capacity.RequestsPerSecond, capacity.RequestsInterval = s.RequestsPerSecond, s.RequestsInterval
 			capacity.OutputTokensPerSecond = s.OutputTokensPerSecond
 		}
 	}

@@ -1,6 +1,9 @@
 package sweep
 
 import (
+	"cmp"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,6 +30,7 @@ type collector struct {
 	late                                     stats.Sample // delay less the time that connections took to open, seconds
 	firstError                               stats.Sample // of times to a first token, for having been read late, seconds
 	reads                                    reads
+	requests                                 reservoir
 
 	sent                int
 	firstSent, lastSent time.Duration // since started
@@ -45,6 +49,8 @@ func newCollector(started time.Time) *collector {
 		now:      time.Now,
 		failures: make(map[probe.Reason]int),
 		details:  make(map[probe.Reason]string),
+		// Which requests are kept may be the same every time: they do not know.
+		requests: reservoir{random: rand.New(rand.NewPCG(1, probe.MaxRequestSamples))},
 	}
 }
 
@@ -173,6 +179,7 @@ func (c *collector) addCompleted(r *probe.Result) {
 	addDuration(&c.ttfa, r.TimeToFirstAnswerToken)
 	addDuration(&c.tpot, r.TimePerOutputToken)
 	addDuration(&c.stall, r.Stall)
+	c.requests.add(r)
 	for latency, n := range r.InterTokenLatencies {
 		c.itl.AddN(latency.Seconds(), n)
 	}
@@ -182,6 +189,43 @@ func addDuration(s *stats.Sample, get func() (time.Duration, bool)) {
 	if d, ok := get(); ok {
 		s.Add(d.Seconds())
 	}
+}
+
+// reservoir keeps a uniform sample of at most probe.MaxRequestSamples requests out of any number (Vitter, "Random Sampling
+// with a Reservoir", ACM Transactions on Mathematical Software 11, 1985, algorithm R).
+type reservoir struct {
+	random *rand.Rand
+	seen   int
+	kept   []keptRequest
+}
+
+// keptRequest is a request with its place among all.
+type keptRequest struct {
+	place  int
+	sample probe.RequestSample
+}
+
+func (s *reservoir) add(r *probe.Result) {
+	first, _ := r.TimeToFirstToken()
+	each, _ := r.TimePerOutputToken()
+	k := keptRequest{s.seen, probe.RequestSample{TimeToFirstToken: first.Seconds(), TimePerOutputToken: each.Seconds(),
+		Duration: r.End.Seconds()}}
+	s.seen++
+	if len(s.kept) < probe.MaxRequestSamples {
+		s.kept = append(s.kept, k)
+	} else if i := s.random.IntN(s.seen); i < len(s.kept) {
+		s.kept[i] = k
+	}
+}
+
+// inOrder returns the requests that were kept as they came, nil if there were none.
+func (s *reservoir) inOrder() []probe.RequestSample {
+	slices.SortFunc(s.kept, func(a, b keptRequest) int { return cmp.Compare(a.place, b.place) })
+	var samples []probe.RequestSample
+	for _, k := range s.kept {
+		samples = append(samples, k.sample)
+	}
+	return samples
 }
 
 // cacheBlock is how many tokens beyond its template a prompt may share with another by chance: the first words are few,

@@ -41,6 +41,7 @@ type observer struct {
 	mu         sync.Mutex
 	discovered []probe.Endpoint
 	results    map[string]recorded // by request id
+	all        []recorded
 	unsent     int
 	progress   []Progress
 }
@@ -57,12 +58,14 @@ func (o *observer) Record(stage string, r *probe.Result) {
 	if o.results == nil {
 		o.results = make(map[string]recorded)
 	}
+	kept := recorded{
+		stage, r.Outcome, r.Reason, !r.Sent.IsZero(), r.PromptTokens, r.OutputTokens, r.Request.OutputTokens,
+	}
+	o.all = append(o.all, kept)
 	if r.ID == "" {
 		o.unsent++
 	} else {
-		o.results[r.ID] = recorded{
-			stage, r.Outcome, r.Reason, !r.Sent.IsZero(), r.PromptTokens, r.OutputTokens, r.Request.OutputTokens,
-		}
+		o.results[r.ID] = kept
 	}
 	o.mu.Unlock()
 	if o.onRecord != nil {

@@ -47,6 +47,12 @@ func (c *collector) summarise(s named, out load.Outcome, settled *settler) probe
 		stage.InFlight = c.line.inFlight(w.from, w.to)
 		stage.RequestsPerSecond, stage.OutputTokensPerSecond = c.rates(w)
 	}
+	if settled != nil && settled.settled {
+		stage.RequestsInterval = c.rateInterval(w)
+	}
+	if s.Profile == probe.ProfileSynchronous {
+		stage.Requests = c.requests.inOrder()
+	}
 	return stage
 }
 
@@ -115,6 +121,28 @@ func (c *collector) rates(w window) (requests, tokens float64) {
 		return float64(c.completed) / length, float64(c.doneTokens) / length
 	}
 	return c.line.served(w.from, w.to, c.outputs.length()) / length, c.line.tokens(w.from, w.to) / length
+}
+
+// mostBatches is into how many parts a settled window is cut at most for the interval of its rate.
+const mostBatches = 20
+
+// rateInterval returns the interval of the rate of a settled window by batch means: the rates of its parts differ by
+// chance, and say so how much the whole may be off. Parts are no shorter than a batch of requests takes to renew itself,
+// which the window holds three times at least: shorter ones would depend on each other. It tells of chance within the
+// window, not of what differs from cycle to cycle.
+func (c *collector) rateInterval(w window) probe.Interval {
+	_, period := c.turnover()
+	n := settleWindows
+	if period > 0 {
+		n = max(n, min(mostBatches, int(w.length()/period)))
+	}
+	rates, part, length := make([]float64, n), w.length()/time.Duration(n), c.outputs.length()
+	for i := range rates {
+		from := w.from + time.Duration(i)*part
+		rates[i] = c.line.served(from, from+part, length) / part.Seconds()
+	}
+	low, high := stats.MeanInterval(rates, 0.95)
+	return probe.Interval{Low: max(0, low), High: high}
 }
 
 func distribution(s *stats.Sample) probe.Distribution {
