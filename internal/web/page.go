@@ -10,12 +10,13 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
 
-// The page is rendered for each request, which exporter-toolkit's landing page is not, and with html/template, which
-// that one is not either: it shows foreign text.
+// Pages are rendered for each request, which exporter-toolkit's landing page is not, and with html/template, which that
+// one is not either: they show foreign text. Links are relative, since a proxy may add a prefix.
 var (
 	//go:embed page.html
 	pageHTML string
@@ -23,45 +24,93 @@ var (
 	pageCSS string
 )
 
-// styleHash names the page's style sheet in a content security policy.
-func styleHash() string {
-	sum := sha256.Sum256([]byte(pageCSS))
-	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
-}
-
-// pageData is what page.html shows.
+// pageData is what page.html shows: what every page has, and what some have.
 type pageData struct {
-	Version   string
-	Style     template.CSS
-	Endpoints []EndpointStatus
+	Title, Version, Root string // Root leads from the page to /
+	Style, PartStyle     template.CSS
+	Refresh              bool
+
+	Endpoints []EndpointStatus // of the status page
+
+	Endpoint EndpointStatus // of an endpoint's page
+	Chart    template.HTML
+
+	ID, EndpointName string // of a cycle's page
+	Body             template.HTML
 }
 
-// newPage returns the template of the status page.
+// newPage returns the templates of the pages.
 func newPage() *template.Template {
 	return template.Must(template.New("page").Funcs(template.FuncMap{
-		"when": when,
-		"took": func(c CycleStatus) string { return c.Ended.Sub(c.Started).Round(time.Second).String() },
+		"segment":      url.PathEscape, // of a path
+		"when":         when,
+		"took":         func(c CycleStatus) string { return c.Ended.Sub(c.Started).Round(time.Second).String() },
+		"milliseconds": func(seconds float64) string { return fmt.Sprintf("%.1f ms", seconds*1000) },
 		"capacity": func(v float64) string {
 			if v == 0 {
 				return "–" // not measured
 			}
 			return fmt.Sprintf("%.2f", v)
 		},
-		"report": func(c CycleStatus) string { return "api/v1/cycles/" + url.PathEscape(c.ID) }, // relative: a proxy may add a prefix
 	}).Parse(pageHTML))
 }
 
-// showPage answers with the status page.
-func (s *Server) showPage(w http.ResponseWriter, _ *http.Request) {
+// showStatus answers with the status page.
+func (s *Server) showStatus(w http.ResponseWriter, _ *http.Request) {
+	s.show(w, "status", pageData{Root: "./", Refresh: true, Endpoints: s.endpoints()})
+}
+
+// showEndpointPage answers with the page of the endpoint that the path names.
+func (s *Server) showEndpointPage(w http.ResponseWriter, r *http.Request) {
+	e, ok := s.find(r)
+	if !ok {
+		plainText(w, http.StatusNotFound, "There is no endpoint of that name.\n")
+		return
+	}
+	s.show(w, "endpoint", pageData{Title: e.Name, Root: "../", Refresh: true, Endpoint: e, Chart: capacityChart(e.Cycles)})
+}
+
+// showCyclePage answers with the report of the cycle that the path names.
+func (s *Server) showCyclePage(w http.ResponseWriter, r *http.Request) {
+	id := r.PathValue("id")
+	page, ok := s.options.State.Page(id)
+	if !ok {
+		plainText(w, http.StatusNotFound, "There is no cycle of that ID, or no longer.\n")
+		return
+	}
+	data := pageData{Title: page.Title, Root: "../", PartStyle: template.CSS(page.Style), ID: id,
+		Body: template.HTML(page.Body)}
+	for _, e := range s.endpoints() {
+		if slices.ContainsFunc(e.Cycles, func(c CycleStatus) bool { return c.ID == id }) {
+			data.EndpointName = e.Name
+		}
+	}
+	w.Header().Set("Content-Security-Policy", policy(pageCSS, page.Style))
+	s.show(w, "cycle", data)
+}
+
+// show answers with a page.
+func (s *Server) show(w http.ResponseWriter, name string, data pageData) {
+	data.Version, data.Style = s.options.Version, template.CSS(pageCSS)
 	var body bytes.Buffer
-	data := pageData{Version: s.options.Version, Style: template.CSS(pageCSS), Endpoints: s.endpoints()}
-	if err := s.page.Execute(&body, data); err != nil {
-		s.options.Logger.Error("the status page could not be made", "err", err)
-		plainText(w, http.StatusInternalServerError, "The status page could not be made; the log says why.\n")
+	if err := s.page.ExecuteTemplate(&body, name, data); err != nil {
+		s.options.Logger.Error("a page could not be made", "page", name, "err", err)
+		plainText(w, http.StatusInternalServerError, "The page could not be made; the log says why.\n")
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Write(body.Bytes())
+}
+
+// policy is a content security policy under which a browser shows a page with these style sheets, loads nothing, runs
+// nothing, sends nothing and puts the page into no frame.
+func policy(styles ...string) string {
+	var hashes strings.Builder
+	for _, style := range styles {
+		sum := sha256.Sum256([]byte(style))
+		fmt.Fprintf(&hashes, " 'sha256-%s'", base64.StdEncoding.EncodeToString(sum[:]))
+	}
+	return "default-src 'none'; style-src" + hashes.String() + "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
 // when shows a time, a dash for none.

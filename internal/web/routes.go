@@ -33,7 +33,9 @@ func (s *Server) routes() http.Handler {
 		}
 		plainText(w, http.StatusOK, "inferprobe is ready.\n")
 	})
-	mux.HandleFunc("GET /{$}", s.showPage)
+	mux.HandleFunc("GET /{$}", s.showStatus)
+	mux.HandleFunc("GET /endpoints/{name}", s.showEndpointPage)
+	mux.HandleFunc("GET /cycles/{id}", s.showCyclePage)
 	mux.HandleFunc("GET /api/v1/endpoints", func(w http.ResponseWriter, _ *http.Request) {
 		s.json(w, http.StatusOK, map[string]any{"endpoints": s.endpoints()})
 	})
@@ -117,13 +119,12 @@ func plainText(w http.ResponseWriter, status int, text string) {
 }
 
 // secured adds the headers that keep a browser from doing more with an answer than showing it. The names of models and
-// the error texts on the page come from servers that need not be ours.
+// the error texts on the pages come from servers that need not be ours.
 func secured(next http.Handler) http.Handler {
-	policy := "default-src 'none'; style-src " + styleHash() + "; base-uri 'none'; form-action 'none'; " +
-		"frame-ancestors 'none'"
+	standard := policy(pageCSS)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", policy)
+		h.Set("Content-Security-Policy", standard)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("X-Frame-Options", "DENY")
 		h.Set("Referrer-Policy", "no-referrer")

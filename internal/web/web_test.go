@@ -7,14 +7,18 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"flag"
+	"html"
 	"io"
 	"log/slog"
 	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -39,23 +43,33 @@ type state []web.EndpointStatus
 func (s state) Endpoints() []web.EndpointStatus { return s }
 
 func (s state) Report(id string) ([]byte, bool) {
-	return []byte(`{"schema":"inferprobe/report/v1"}`), id == "llama/2026-08-22T12:00:00Z"
+	return []byte(`{"schema":"inferprobe/report/v1"}`), known(id)
+}
+
+func known(id string) bool {
+	return slices.Contains([]string{"llama/2026-08-22T12:00:00Z", "a", "b", "?#/.."}, id)
 }
 
 func (s state) Page(id string) (web.Page, bool) {
 	return web.Page{Title: `Cycle <b>`, Style: ".report { margin: 0 }", Body: `<p class="report">The report</p>`},
-		id == "llama/2026-08-22T12:00:00Z"
+		known(id)
 }
 
 func example() state {
 	good := web.CycleStatus{ID: "llama/2026-08-22T12:00:00Z", Started: start, Ended: start.Add(22 * time.Minute),
 		Valid: true, RequestsPerSecond: 8.125, OutputTokensPerSecond: 1040}
+	before, invalid := good, good
+	before.ID, before.Started, before.OutputTokensPerSecond = "a", start.Add(-6*time.Hour), 900
+	invalid.ID, invalid.Started, invalid.Valid = "?#/..", start.Add(-12*time.Hour), false
 	failed := web.CycleStatus{ID: "b", Started: start, Ended: start.Add(time.Second),
 		Failure: `<script>alert("x")</script>`}
 	return state{
-		{Name: "llama", Model: "meta-llama/Llama-3", URL: "http://a/v1", State: "running", Stage: "constant-1",
-			NextStart: start.Add(6 * time.Hour), LastCycle: &good, Cycles: []web.CycleStatus{good}},
-		{Name: "mistral", Model: `<b onclick="x">`, URL: "javascript:alert(1)", State: "waiting", LastCycle: &failed},
+		{Name: "llama-3.3_70b", Model: "meta-llama/Llama-3", URL: "http://a/v1", State: "running", Stage: "constant-1",
+			NextStart: start.Add(6 * time.Hour), LastCycle: &good, Cycles: []web.CycleStatus{good, before, invalid},
+			Canary: &web.CanaryStatus{At: start, Success: true, TimeToFirstToken: 0.0625}},
+		{Name: "mistral", Model: `<b onclick="x">`, URL: "javascript:alert(1)", State: "waiting", Paused: true,
+			Canary: &web.CanaryStatus{At: start, Reason: "<b onclick>"}, LastCycle: &failed,
+			Cycles: []web.CycleStatus{failed}},
 		{Name: "new", URL: "http://c/v1", State: "waiting"},
 	}
 }
@@ -101,12 +115,16 @@ func TestRoutes(t *testing.T) {
 	}{
 		{"GET", "/metrics", 200, "text/plain; version=0.0.4; charset=utf-8; escaping=underscores", "inferprobe_test 1"},
 		{"GET", "/-/healthy", 200, "text/plain; charset=utf-8", "inferprobe is healthy.\n"},
-		{"GET", "/", 200, "text/html; charset=utf-8", "<h1>inferprobe</h1>"},
+		{"GET", "/", 200, "text/html; charset=utf-8", "<h1>Endpoints</h1>"},
 		{"HEAD", "/", 200, "text/html; charset=utf-8", ""},
-		{"GET", "/api/v1/endpoints", 200, "application/json", `"name": "llama"`},
+		{"GET", "/api/v1/endpoints", 200, "application/json", `"name": "llama-3.3_70b"`},
 		{"GET", "/api/v1/endpoints/new", 200, "application/json", `"url": "http://c/v1"`},
 		{"GET", "/api/v1/endpoints/nobody", 404, "application/json", "there is no endpoint of that name"},
 		{"GET", "/api/v1/cycles/llama%2F2026-08-22T12:00:00Z", 200, "application/json", "inferprobe/report/v1"},
+		{"GET", "/endpoints/new", 200, "text/html; charset=utf-8", "<h1>new</h1>"},
+		{"GET", "/endpoints/nobody", 404, "text/plain; charset=utf-8", "There is no endpoint of that name.\n"},
+		{"GET", "/cycles/a", 200, "text/html; charset=utf-8", `<p class="report">The report</p>`},
+		{"GET", "/cycles/nothing", 404, "text/plain; charset=utf-8", "There is no cycle of that ID, or no longer.\n"},
 		{"GET", "/api/v1/cycles/nothing", 404, "application/json", "there is no cycle of that ID"},
 		{"POST", "/", 405, "text/plain; charset=utf-8", "Method Not Allowed"},
 		{"POST", "/-/reload", 403, "text/plain; charset=utf-8", "--web.enable-lifecycle"},
@@ -156,38 +174,84 @@ func TestReady(t *testing.T) {
 	}
 }
 
-// TestPage holds the page as it is, foreign text made harmless.
-func TestPage(t *testing.T) {
-	r := get(t, newServer(t, example(), io.Discard), "GET", "/")
-	got := body(t, r)
-	_, style, _ := strings.Cut(got, "<style>")
-	style, _, _ = strings.Cut(style, "</style>")
-	hash := sha256.Sum256([]byte(style))
-	csp := r.Header.Get("Content-Security-Policy")
-	if style == "" || !strings.Contains(csp, "'sha256-"+base64.StdEncoding.EncodeToString(hash[:])+"'") {
-		t.Errorf("browsers would drop the style sheet: %s", csp)
+// TestPages holds the pages as they are, foreign text made harmless.
+func TestPages(t *testing.T) {
+	for path, file := range map[string]string{"/": "status.html", "/endpoints/llama-3.3_70b": "endpoint.html",
+		"/endpoints/mistral": "endpoint-failed.html", "/cycles/llama%2F2026-08-22T12:00:00Z": "cycle.html"} {
+		t.Run(file, func(t *testing.T) {
+			r := get(t, newServer(t, example(), io.Discard), "GET", path)
+			got := body(t, r)
+			csp := r.Header.Get("Content-Security-Policy")
+			styles := regexp.MustCompile(`(?s)<style>(.*?)</style>`).FindAllStringSubmatch(got, -1)
+			for _, style := range styles {
+				hash := sha256.Sum256([]byte(style[1]))
+				if !strings.Contains(csp, "'sha256-"+base64.StdEncoding.EncodeToString(hash[:])+"'") {
+					t.Errorf("browsers would drop a style sheet: %s", csp)
+				}
+			}
+			if len(styles) == 0 || strings.Contains(csp, "unsafe") {
+				t.Errorf("%d style sheets; %s", len(styles), csp)
+			}
+			for _, bad := range []string{"<script", "<b onclick", `href="javascript:`, "ZgotmplZ", " style=", "NaN"} {
+				if strings.Contains(got, bad) {
+					t.Errorf("the page has %s", bad)
+				}
+			}
+			checkGolden(t, "testdata/"+file, got)
+		})
 	}
-	for _, bad := range []string{"<script", "<b onclick", `href="javascript:`, "ZgotmplZ"} {
-		if strings.Contains(got, bad) {
-			t.Errorf("the page has %s", bad)
-		}
+	empty := body(t, get(t, newServer(t, state{}, io.Discard), "GET", "/"))
+	if !strings.Contains(empty, "There are no endpoints") {
+		t.Errorf("without endpoints: %s", empty)
 	}
-	const golden = "testdata/page.html"
+}
+
+func checkGolden(t *testing.T, path, got string) {
+	t.Helper()
 	if *update {
-		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want, err := os.ReadFile(golden)
+	want, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	empty := body(t, get(t, newServer(t, state{}, io.Discard), "GET", "/"))
-	if !strings.Contains(empty, "There are no endpoints") {
-		t.Errorf("without endpoints: %s", empty)
+}
+
+// TestLinks follows every link of every page.
+func TestLinks(t *testing.T) {
+	s := newServer(t, example(), io.Discard)
+	seen := map[string]bool{}
+	var follow func(path string)
+	follow = func(path string) {
+		if seen[path] {
+			return
+		}
+		seen[path] = true
+		r := get(t, s, "GET", path)
+		text := body(t, r)
+		if r.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s", path, r.Status)
+		}
+		base, err := url.Parse(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range regexp.MustCompile(`href="([^"]*)"`).FindAllStringSubmatch(text, -1) {
+			to, err := base.Parse(html.UnescapeString(link[1]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			follow(to.String())
+		}
+	}
+	follow("/")
+	if len(seen) < 10 {
+		t.Errorf("there are only %v", seen)
 	}
 }
 
@@ -200,7 +264,10 @@ func TestEndpointsAsJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]any{
-		"name": "llama", "model": "meta-llama/Llama-3", "url": "http://a/v1", "state": "running", "stage": "constant-1",
+		"name": "llama-3.3_70b", "model": "meta-llama/Llama-3", "url": "http://a/v1", "state": "running",
+		"stage": "constant-1",
+		"canary": map[string]any{
+			"at": "2026-08-22T12:00:00Z", "success": true, "time_to_first_token_seconds": 0.0625},
 		"paused":     false,
 		"next_start": "2026-08-22T18:00:00Z", "last_cycle": map[string]any{
 			"id":         "llama/2026-08-22T12:00:00Z",
