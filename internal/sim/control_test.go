@@ -124,6 +124,8 @@ func TestControl(t *testing.T) {
 		"/sim/slowdown?factor=0": "",
 		"/sim/freeze":            "",
 		"/sim/freeze?for=-1s":    "",
+		"/sim/users":             "",
+		"/sim/users?n=-1":        "",
 	} {
 		response := post(t, s, path, body)
 		if response.Code != 400 || !regexp.MustCompile(`POST /sim/|must be like`).Match(response.Body.Bytes()) {

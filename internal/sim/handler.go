@@ -22,6 +22,7 @@ import (
 //	POST /sim/faults                             SetFaults: {"faults":[{"fault":"fin=3","probability":0.1}]}
 //	POST /sim/slowdown?factor=2                  SetSlowdown
 //	POST /sim/freeze?for=2s                      Freeze
+//	POST /sim/users?n=4                          SetUsers
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 func (s *Server) routes() *http.ServeMux {
@@ -43,6 +44,7 @@ func (s *Server) routes() *http.ServeMux {
 	mux.HandleFunc("POST /sim/faults", s.changeFaults)
 	mux.HandleFunc("POST /sim/slowdown", s.changeSlowdown)
 	mux.HandleFunc("POST /sim/freeze", s.freezeNow)
+	mux.HandleFunc("POST /sim/users", s.changeUsers)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusNotFound, `{"detail":"Not Found"}`)
 	})

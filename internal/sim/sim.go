@@ -151,6 +151,7 @@ type Server struct {
 	arrived   atomic.Uint64 // requests so far; numbers them for the random draws
 	served    counters
 	truth     truth
+	users     users
 	exchanges sync.Pool     // of *exchange
 	closing   chan struct{} // closed when the server shuts down
 }
@@ -200,6 +201,7 @@ func (s *Server) Run(ctx context.Context) error {
 		s.mu.Unlock()
 	}
 	s.shutDown()
+	s.users.wait()
 	return nil
 }
 
