@@ -73,7 +73,7 @@ type Regression struct {
 	Note     string   // why there is no verdict, or not on every signal; "" if there is nothing to say
 }
 
-// Detected reports whether any signal has become worse in two cycles in a row.
+// Detected reports whether any signal has become worse, and not in one cycle alone.
 func (r *Regression) Detected() bool {
 	return r != nil && slices.ContainsFunc(r.Changes, func(c Change) bool { return c.Detected })
 }
@@ -105,11 +105,13 @@ func Signals() []Signal {
 type Change struct {
 	Signal          Signal
 	Ratio           float64 // of the cycle's value to the baseline's: 1.1 is a tenth slower, for capacity a tenth more
-	PValue          float64 // of a change that large by chance, corrected for the number of signals
+	PValue          float64 // of a change that large, up or down, by chance; corrected for the number of signals
 	Samples         int     // requests of this cycle; for capacity 1
-	BaselineSamples int
-	Worse           bool // this cycle alone: by more than the least effect, and not by chance
-	Detected        bool // worse in this cycle and the one before
+	BaselineSamples int     // requests of the baseline; for capacity cycles
+	Worse           bool    // this cycle alone: by more than the least effect, and not by chance
+	// Detected says that this cycle and the one before are worse: each alone, or both by the least effect and not by
+	// chance together with those before them.
+	Detected bool
 }
 
 // CycleFailure is why a cycle could not be run to its end.
@@ -156,12 +158,28 @@ func (o Objectives) IsZero() bool { return o == Objectives{} }
 
 // Capacity is what a cycle found the endpoint can bear; zero where it found nothing.
 type Capacity struct {
-	RequestsPerSecond     float64 // rate of the throughput stage
+	RequestsPerSecond     float64  // rate of the throughput stage
+	RequestsInterval      Interval // of that rate: Stage.RequestsInterval
 	OutputTokensPerSecond float64
 	// ObjectiveRequestsPerSecond is the highest rate of a valid stage that met every objective, below the lowest one that
 	// did not.
 	ObjectiveRequestsPerSecond float64
 }
+
+// ObjectiveShare is the part of the endpoint's capacity that can be used within the objectives, 0…1 and a little more
+// where chance has it; false where either rate is not known. It is no finer than the steps between the rates measured.
+func (c Capacity) ObjectiveShare() (share float64, ok bool) {
+	if c.RequestsPerSecond <= 0 || c.ObjectiveRequestsPerSecond <= 0 {
+		return 0, false
+	}
+	return c.ObjectiveRequestsPerSecond / c.RequestsPerSecond, true
+}
+
+// Interval holds a value with 95 % confidence; zero where there is none.
+type Interval struct{ Low, High float64 }
+
+// IsZero reports whether there is no interval.
+func (i Interval) IsZero() bool { return i == Interval{} }
 
 // Stage is the outcome of one benchmark of a cycle.
 type Stage struct {
@@ -180,6 +198,7 @@ type Stage struct {
 	// Output tokens count by the time of their arrival, those of unfinished requests too.
 	RequestsPerSecond     float64
 	OutputTokensPerSecond float64
+	RequestsInterval      Interval      // of RequestsPerSecond, where a throughput stage has settled
 	WindowStart           time.Duration // since Started
 	WindowEnd             time.Duration
 	InFlight              float64 // mean over the window

@@ -29,8 +29,10 @@ func TestCapacity(t *testing.T) {
 			stageAt(probe.ProfileConstant, 10, 9.9, 2),
 		},
 	}
+	cycle.Stages[1].RequestsInterval = probe.Interval{Low: 9, High: 11}
 	near := cmpopts.EquateApprox(1e-9, 0)
-	want := probe.Capacity{RequestsPerSecond: 10, OutputTokensPerSecond: 1000}
+	want := probe.Capacity{RequestsPerSecond: 10, OutputTokensPerSecond: 1000,
+		RequestsInterval: probe.Interval{Low: 9, High: 11}}
 	if diff := cmp.Diff(want, capacityOf(cycle), near); diff != "" {
 		t.Error("without objectives:\n" + diff)
 	}

@@ -124,7 +124,7 @@ func (c *collector) rates(w window) (requests, tokens float64) {
 }
 
 // mostBatches is into how many parts a settled window is cut at most for the interval of its rate.
-const mostBatches = 20
+const mostBatches = 10
 
 // rateInterval returns the interval of the rate of a settled window by batch means: the rates of its parts differ by
 // chance, and say so how much the whole may be off. Parts are no shorter than a batch of requests takes to renew itself,
