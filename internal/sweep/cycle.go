@@ -81,6 +81,7 @@ func (c *cycle) prepare(ctx context.Context, pools Pools) bool {
 		return false
 	}
 	c.engine = &load.Engine{Client: c.ready.client, Source: c.ready.source}
+	c.watchUsers(ctx)
 	return true
 }
 
@@ -90,7 +91,6 @@ func (c *cycle) close() {
 }
 
 func (c *cycle) runStages(ctx context.Context) {
-	c.watchUsers(ctx)
 	c.ready.client.Warm(ctx, 1)
 	plan := c.target.Plan
 	switch plan.Profile {

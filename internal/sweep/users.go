@@ -18,9 +18,9 @@ import (
 
 const (
 	lookEvery = 2 * time.Second // at the server's metrics, while a stage runs or users are waited for
-	// lookSeldom is for a synchronous stage, whose one request at a time is in nobody's way, while a server may write
-	// its metrics in the thread that also writes the tokens.
-	lookSeldom   = 10 * time.Second
+	// lookSeldom is how many times more seldom a synchronous stage is looked at: its one request at a time is in nobody's
+	// way, while a server may write its metrics in the thread that also writes the tokens.
+	lookSeldom   = 5
 	yieldWait    = time.Minute // for users to be done, before the rest of a cycle is given up
 	yieldLooks   = 2           // in a row, that must find users in need before a stage ends
 	cacheFull    = 0.9         // of the key-value cache, from which on requests are about to wait
@@ -43,6 +43,8 @@ type loadReader interface {
 type users struct {
 	metrics loadReader // nil where the server does not tell
 	yield   bool
+	every   time.Duration // lookEvery
+	wait    time.Duration // yieldWait
 	log     *slog.Logger
 	live    *load.Live
 
@@ -66,7 +68,9 @@ type look struct {
 
 // watchUsers begins to look at the server's metrics, where it has any.
 func (c *cycle) watchUsers(ctx context.Context) {
-	c.users = users{yield: c.target.Guards.YieldToUsers, log: c.log, live: c.engine.Live()}
+	c.users = users{
+		yield: c.target.Guards.YieldToUsers, every: lookEvery, wait: yieldWait, log: c.log, live: c.engine.Live(),
+	}
 	if c.ready.server.Dialect == openai.DialectOpenAI {
 		return
 	}
@@ -126,7 +130,7 @@ func (u *users) ours(stale time.Duration) int {
 	most := int(u.highest.Swap(u.live.InFlight.Load()))
 	u.past = append(u.past, peak{now, most})
 	oldest := len(u.past) - 1
-	for i := oldest; i >= 0 && now.Sub(u.past[i].at) <= stale; i-- {
+	for i := oldest; i >= 0 && now.Sub(u.past[i].at) < stale; i-- {
 		most, oldest = max(most, u.past[i].n), i
 	}
 	u.past = append(u.past[:0], u.past[oldest:]...)
@@ -158,8 +162,8 @@ func (u *users) makeWay(ctx context.Context, stage string, leftBehind bool) *obs
 		return nil
 	}
 	u.log.Info("waiting for other users", "stage", stage, "seen", now.String())
-	for started := time.Now(); time.Since(started) < yieldWait; {
-		if !sleep(ctx, lookEvery) {
+	for started := time.Now(); time.Since(started) < u.wait; {
+		if !sleep(ctx, u.every) {
 			return nil
 		}
 		if now = u.look(ctx); !now.inNeed() {
@@ -167,7 +171,7 @@ func (u *users) makeWay(ctx context.Context, stage string, leftBehind bool) *obs
 			return nil
 		}
 	}
-	return &obstacle{skipYielded, fmt.Sprintf("%s: after waiting for %s, %s", stage, yieldWait, now)}
+	return &obstacle{skipYielded, fmt.Sprintf("%s: after waiting for %s, %s", stage, u.wait, now)}
 }
 
 // drain waits for the server to let go of requests that were cut off, until it is as busy as before the stage that
@@ -240,9 +244,9 @@ func (c *cycle) lookOut(ctx context.Context, s named, w *watcher) (stop func()) 
 	if c.users.metrics == nil {
 		return func() {}
 	}
-	every := lookEvery
+	every := c.users.every
 	if s.Profile == probe.ProfileSynchronous {
-		every = lookSeldom
+		every *= lookSeldom
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var looking sync.WaitGroup
