@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -63,7 +64,7 @@ func (s *section) list(width int) []string {
 // closing returns the sections that have something to say. The stages are in the order of the tables.
 func closing(c *probe.Cycle, stages []probe.Stage) []section {
 	invalid, notes := findings(stages)
-	all := []section{summary(c, stages), invalid, notes, failures(stages), skipped(c)}
+	all := []section{summary(c, stages), regression(c.Regression), invalid, notes, failures(stages), skipped(c)}
 	return slices.DeleteFunc(all, func(s section) bool { return len(s.rows) == 0 })
 }
 
@@ -72,14 +73,14 @@ func summary(c *probe.Cycle, stages []probe.Stage) section {
 	s.add("Cycle", "%s", ending(c))
 	switch {
 	case c.Capacity.RequestsPerSecond > 0:
-		s.add("Capacity", "%s req/sec, %s tokens/sec", fixed(c.Capacity.RequestsPerSecond, 2),
-			fixed(c.Capacity.OutputTokensPerSecond, 2))
+		s.add("Capacity", "%s req/sec%s, %s tokens/sec", fixed(c.Capacity.RequestsPerSecond, 2),
+			interval(c.Capacity.RequestsInterval), fixed(c.Capacity.OutputTokensPerSecond, 2))
 	case c.Profile == probe.ProfileSweep || c.Profile == probe.ProfileThroughput:
 		s.add("Capacity", "not measured")
 	}
 	if !c.Objectives.IsZero() && len(stages) > 0 {
 		if rate := c.Capacity.ObjectiveRequestsPerSecond; rate > 0 {
-			s.add("Objectives", "met up to %s req/sec", fixed(rate, 2))
+			s.add("Objectives", "met up to %s req/sec%s", fixed(rate, 2), share(c.Capacity))
 		} else {
 			s.add("Objectives", "met at no rate")
 		}
@@ -95,6 +96,99 @@ func summary(c *probe.Cycle, stages []probe.Stage) section {
 		s.add("Repeated sends", "%d, on a fresh connection because the server had closed a kept one", retries)
 	}
 	return s
+}
+
+// interval says where a rate lies with 95 % confidence, if that is known.
+func interval(i probe.Interval) string {
+	if i.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf(" (95 %% interval %s to %s)", fixed(i.Low, 2), fixed(i.High, 2))
+}
+
+// share says how much of the capacity can be used within the objectives, if that is known.
+func share(c probe.Capacity) string {
+	part, ok := c.ObjectiveShare()
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf(", %s %% of the capacity", fixed(100*part, 0))
+}
+
+// regression says what has changed against the baseline.
+func regression(r *probe.Regression) section {
+	var s section
+	if r == nil {
+		return s
+	}
+	s.title = "Against the Baseline"
+	if b := &r.Baseline; len(b.Cycles) > 0 {
+		s.title += fmt.Sprintf(" of %s from %s to %s", count(len(b.Cycles), "cycle"), minute(b.From), minute(b.To))
+	}
+	var detected, alone []string
+	for _, c := range r.Changes {
+		s.add(signalInWords(c.Signal), "%s (p %s, %s against %d)", change(c.Ratio), pValue(c.PValue),
+			samples(c), c.BaselineSamples)
+		switch {
+		case c.Detected:
+			detected = append(detected, signalInWords(c.Signal))
+		case c.Worse:
+			alone = append(alone, signalInWords(c.Signal))
+		}
+	}
+	if len(detected) > 0 {
+		s.add("Regression", "worse in two cycles in a row: %s", strings.Join(detected, ", "))
+	}
+	if len(alone) > 0 {
+		s.add("Worse", "in this cycle, but not in the one before: %s", strings.Join(alone, ", "))
+	}
+	if len(r.Changes) > 0 && len(detected)+len(alone) == 0 {
+		s.add("Regression", "none")
+	}
+	if note := clean(r.Note); note != "" {
+		s.add("Note", "%s", note)
+	}
+	return s
+}
+
+func minute(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
+
+func signalInWords(signal probe.Signal) string {
+	switch signal {
+	case probe.SignalTimeToFirstToken:
+		return "Time to first token"
+	case probe.SignalTimePerOutputToken:
+		return "Time per output token"
+	case probe.SignalRequestDuration:
+		return "Request latency"
+	case probe.SignalCapacity:
+		return "Capacity"
+	}
+	return clean(string(signal))
+}
+
+// change writes a ratio as a change with its sign.
+func change(ratio float64) string {
+	if math.IsNaN(ratio) || math.IsInf(ratio, 0) {
+		return nothing
+	}
+	return fmt.Sprintf("%+.1f %%", 100*(ratio-1))
+}
+
+// pValue has as many digits as mean something.
+func pValue(p float64) string {
+	if p < 0.001 {
+		return "< 0.001"
+	}
+	return fixed(p, 3)
+}
+
+// samples says what was held against the baseline.
+func samples(c probe.Change) string {
+	if c.Signal == probe.SignalCapacity {
+		return count(c.Samples, "cycle")
+	}
+	return count(c.Samples, "request")
 }
 
 // ending says how the cycle ended.

@@ -34,9 +34,11 @@ type (
 		EndedAt    *time.Time     `json:"ended_at"`
 		Stages     []stageJSON    `json:"stages"`
 		Capacity   capacityJSON   `json:"capacity"`
-		Regression struct{}       `json:"regression"`
-		Skipped    []skipJSON     `json:"skipped"`
-		Failure    *failureJSON   `json:"failure"`
+		// Fingerprint is equal for cycles that can be compared.
+		Fingerprint string         `json:"fingerprint"`
+		Regression  regressionJSON `json:"regression"`
+		Skipped     []skipJSON     `json:"skipped"`
+		Failure     *failureJSON   `json:"failure"`
 	}
 	workloadJSON struct {
 		API          string     `json:"api"`
@@ -61,9 +63,37 @@ type (
 		ErrorRate            *float64 `json:"error_rate"`
 	}
 	capacityJSON struct {
-		RequestsPerSecond          *float64 `json:"requests_per_second"`
-		OutputTokensPerSecond      *float64 `json:"output_tokens_per_second"`
-		ObjectiveRequestsPerSecond *float64 `json:"objective_requests_per_second"`
+		RequestsPerSecond          *float64      `json:"requests_per_second"`
+		RequestsInterval           *intervalJSON `json:"requests_per_second_interval"`
+		OutputTokensPerSecond      *float64      `json:"output_tokens_per_second"`
+		ObjectiveRequestsPerSecond *float64      `json:"objective_requests_per_second"`
+		ObjectiveShare             *float64      `json:"objective_share"`
+	}
+	// intervalJSON holds a value with 95 % confidence.
+	intervalJSON struct {
+		Low  *float64 `json:"low"`
+		High *float64 `json:"high"`
+	}
+	// regressionJSON is {} where no regression was sought.
+	regressionJSON struct {
+		Detected *bool         `json:"detected,omitzero"`
+		Baseline *baselineJSON `json:"baseline,omitzero"`
+		Signals  []changeJSON  `json:"signals,omitzero"`
+		Note     *string       `json:"note,omitzero"`
+	}
+	baselineJSON struct {
+		Cycles []string   `json:"cycles"`
+		From   *time.Time `json:"from"`
+		To     *time.Time `json:"to"`
+	}
+	changeJSON struct {
+		Signal          probe.Signal `json:"signal"`
+		Ratio           *float64     `json:"ratio"`
+		PValue          *float64     `json:"p_value"`
+		Samples         int          `json:"samples"`
+		BaselineSamples int          `json:"baseline_samples"`
+		Worse           bool         `json:"worse"`
+		Detected        bool         `json:"detected"`
 	}
 	skipJSON struct {
 		Stage  string `json:"stage"`
@@ -87,6 +117,7 @@ type (
 		WindowEnd              float64          `json:"window_end_seconds"`
 		Requests               requestsJSON     `json:"requests"`
 		RequestsPerSecond      *float64         `json:"requests_per_second"`
+		RequestsInterval       *intervalJSON    `json:"requests_per_second_interval"`
 		OutputTokensPerSecond  *float64         `json:"output_tokens_per_second"`
 		InFlight               *float64         `json:"in_flight"`
 		IncompleteOutputTokens int              `json:"incomplete_output_tokens"`
@@ -162,11 +193,9 @@ func encodeCycle(c *probe.Cycle) cycleJSON {
 			RequestDurationP90:   set(c.Objectives.RequestDurationP90.Seconds()),
 			ErrorRate:            set(finite(c.Objectives.ErrorRate))},
 		StartedAt: encodeTime(c.Started), EndedAt: encodeTime(c.Ended),
-		Stages: make([]stageJSON, len(c.Stages)),
-		Capacity: capacityJSON{
-			RequestsPerSecond:          set(finite(c.Capacity.RequestsPerSecond)),
-			OutputTokensPerSecond:      set(finite(c.Capacity.OutputTokensPerSecond)),
-			ObjectiveRequestsPerSecond: set(finite(c.Capacity.ObjectiveRequestsPerSecond))},
+		Stages:      make([]stageJSON, len(c.Stages)),
+		Capacity:    encodeCapacity(c.Capacity),
+		Fingerprint: c.Fingerprint, Regression: encodeRegression(c.Regression),
 		Skipped: make([]skipJSON, len(c.Skipped)),
 	}
 	for i := range c.Stages {
@@ -177,6 +206,42 @@ func encodeCycle(c *probe.Cycle) cycleJSON {
 	}
 	if c.Failure != nil {
 		j.Failure = new(failureJSON(*c.Failure))
+	}
+	return j
+}
+
+func encodeCapacity(c probe.Capacity) capacityJSON {
+	j := capacityJSON{
+		RequestsPerSecond:          set(finite(c.RequestsPerSecond)),
+		RequestsInterval:           encodeInterval(c.RequestsInterval),
+		OutputTokensPerSecond:      set(finite(c.OutputTokensPerSecond)),
+		ObjectiveRequestsPerSecond: set(finite(c.ObjectiveRequestsPerSecond)),
+	}
+	if share, ok := c.ObjectiveShare(); ok {
+		j.ObjectiveShare = number(share)
+	}
+	return j
+}
+
+func encodeInterval(i probe.Interval) *intervalJSON {
+	if i.IsZero() {
+		return nil
+	}
+	return &intervalJSON{Low: number(i.Low), High: number(i.High)}
+}
+
+func encodeRegression(r *probe.Regression) regressionJSON {
+	if r == nil {
+		return regressionJSON{}
+	}
+	j := regressionJSON{
+		Detected: new(r.Detected()), Note: &r.Note, Signals: make([]changeJSON, len(r.Changes)),
+		Baseline: &baselineJSON{Cycles: append([]string{}, r.Baseline.Cycles...), From: encodeTime(r.Baseline.From),
+			To: encodeTime(r.Baseline.To)},
+	}
+	for i, c := range r.Changes {
+		j.Signals[i] = changeJSON{Signal: c.Signal, Ratio: number(c.Ratio), PValue: number(c.PValue), Samples: c.Samples,
+			BaselineSamples: c.BaselineSamples, Worse: c.Worse, Detected: c.Detected}
 	}
 	return j
 }
@@ -193,7 +258,8 @@ func encodeStage(s *probe.Stage) stageJSON {
 		Requests: requestsJSON{Completed: s.Completed, Failed: s.Failed, Incomplete: s.Incomplete, Retries: s.Retries,
 			Failures: map[probe.Reason]int{}, FailureExamples: map[probe.Reason]string{}},
 		RequestsPerSecond: number(s.RequestsPerSecond), OutputTokensPerSecond: number(s.OutputTokensPerSecond),
-		InFlight: number(s.InFlight), IncompleteOutputTokens: s.IncompleteOutputTokens,
+		RequestsInterval: encodeInterval(s.RequestsInterval),
+		InFlight:         number(s.InFlight), IncompleteOutputTokens: s.IncompleteOutputTokens,
 		CachedTokens: s.CachedTokens, TokensByEvents: s.TokensByEvents,
 		PromptTokens:           encodeDistribution(&s.PromptTokens),
 		ServerPromptTokens:     encodeDistribution(&s.ServerPromptTokens),
@@ -322,8 +388,10 @@ func decodeCycle(j *cycleJSON) (*probe.Cycle, error) {
 			RequestDurationP90: d.seconds("request_duration_p90_seconds", value(j.Objectives.RequestDurationP90)),
 			ErrorRate:          value(j.Objectives.ErrorRate),
 		},
+		Fingerprint: j.Fingerprint, Regression: d.regression(&j.Regression),
 		Capacity: probe.Capacity{
 			RequestsPerSecond:          value(j.Capacity.RequestsPerSecond),
+			RequestsInterval:           decodeInterval(j.Capacity.RequestsInterval),
 			OutputTokensPerSecond:      value(j.Capacity.OutputTokensPerSecond),
 			ObjectiveRequestsPerSecond: value(j.Capacity.ObjectiveRequestsPerSecond),
 		},
@@ -341,6 +409,13 @@ func decodeCycle(j *cycleJSON) (*probe.Cycle, error) {
 	return c, errors.Join(d.errs...)
 }
 
+func decodeInterval(j *intervalJSON) probe.Interval {
+	if j == nil {
+		return probe.Interval{}
+	}
+	return probe.Interval{Low: value(j.Low), High: value(j.High)}
+}
+
 func decodeLength(j lengthJSON) probe.Length {
 	return probe.Length{Mean: j.Mean, Variance: j.Variance, Min: value(j.Min), Max: value(j.Max)}
 }
@@ -351,15 +426,32 @@ type decoder struct {
 	errs  []error
 }
 
+func (d *decoder) regression(j *regressionJSON) *probe.Regression {
+	if j.Detected == nil {
+		return nil
+	}
+	r := &probe.Regression{Note: value(j.Note)}
+	if b := value(j.Baseline); len(b.Cycles) > 0 {
+		r.Baseline = probe.Baseline{Cycles: b.Cycles, From: d.time("regression.baseline.from", b.From),
+			To: d.time("regression.baseline.to", b.To)}
+	}
+	for _, c := range j.Signals {
+		r.Changes = append(r.Changes, probe.Change{Signal: c.Signal, Ratio: value(c.Ratio), PValue: value(c.PValue),
+			Samples: c.Samples, BaselineSamples: c.BaselineSamples, Worse: c.Worse, Detected: c.Detected})
+	}
+	return r
+}
+
 func (d *decoder) stage(j *stageJSON) probe.Stage {
 	s := probe.Stage{
 		Name: j.Name, Profile: j.Profile, TargetRate: value(j.TargetRate), Started: d.time("started_at", j.StartedAt),
 		Completed: j.Requests.Completed, Failed: j.Requests.Failed, Incomplete: j.Requests.Incomplete,
 		Retries:           j.Requests.Retries,
 		RequestsPerSecond: value(j.RequestsPerSecond), OutputTokensPerSecond: value(j.OutputTokensPerSecond),
-		WindowStart: d.seconds("window_start_seconds", j.WindowStart),
-		WindowEnd:   d.seconds("window_end_seconds", j.WindowEnd),
-		InFlight:    value(j.InFlight), IncompleteOutputTokens: j.IncompleteOutputTokens,
+		WindowStart:      d.seconds("window_start_seconds", j.WindowStart),
+		WindowEnd:        d.seconds("window_end_seconds", j.WindowEnd),
+		RequestsInterval: decodeInterval(j.RequestsInterval),
+		InFlight:         value(j.InFlight), IncompleteOutputTokens: j.IncompleteOutputTokens,
 		CachedTokens: j.CachedTokens, TokensByEvents: j.TokensByEvents,
 		PromptTokens:           decodeDistribution(&j.PromptTokens),
 		ServerPromptTokens:     decodeDistribution(&j.ServerPromptTokens),

@@ -98,6 +98,7 @@ func TestJSONCarriesEveryField(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.Stages[0].Requests = nil // the history keeps them, reports do not show single requests
 	if diff := cmp.Diff([]*probe.Cycle{c}, parsed); diff != "" {
 		t.Errorf("the cycle changed (-want +got):\n%s", diff)
 	}
@@ -222,7 +223,11 @@ func drawCycle(t *rapid.T) *probe.Cycle {
 		Objectives: probe.Objectives{TimeToFirstTokenP90: drawDuration(t), InterTokenLatencyP90: drawDuration(t),
 			RequestDurationP90: drawDuration(t), ErrorRate: drawNumber(t)},
 		Capacity: probe.Capacity{RequestsPerSecond: drawNumber(t), OutputTokensPerSecond: drawNumber(t),
-			ObjectiveRequestsPerSecond: drawNumber(t)},
+			ObjectiveRequestsPerSecond: drawNumber(t), RequestsInterval: drawInterval(t)},
+		Fingerprint: word.Draw(t, "fingerprint"),
+	}
+	if rapid.Bool().Draw(t, "compared") {
+		c.Regression = drawRegression(t, start)
 	}
 	for range rapid.IntRange(0, 3).Draw(t, "stages") {
 		c.Stages = append(c.Stages, drawStage(t, start))
@@ -246,6 +251,7 @@ func drawStage(t *rapid.T, start time.Time) probe.Stage {
 		Completed:  n.Draw(t, "completed"), Failed: n.Draw(t, "failed"), Incomplete: n.Draw(t, "incomplete"),
 		Retries: n.Draw(t, "retries"), RequestsPerSecond: drawNumber(t), OutputTokensPerSecond: drawNumber(t),
 		WindowStart: drawDuration(t), WindowEnd: drawDuration(t), InFlight: drawNumber(t),
+		RequestsInterval:       drawInterval(t),
 		IncompleteOutputTokens: n.Draw(t, "tokens"), CachedTokens: n.Draw(t, "cached"),
 		TokensByEvents: n.Draw(t, "events"),
 		PromptTokens:   drawDistribution(t), OutputTokens: drawDistribution(t), RequestDuration: drawDistribution(t),
@@ -268,6 +274,24 @@ func drawStage(t *rapid.T, start time.Time) probe.Stage {
 		}
 	}
 	return s
+}
+
+func drawInterval(t *rapid.T) probe.Interval {
+	return probe.Interval{Low: drawNumber(t), High: drawNumber(t)}
+}
+
+func drawRegression(t *rapid.T, start time.Time) *probe.Regression {
+	word, n := rapid.String(), rapid.IntRange(0, 1e7)
+	r := &probe.Regression{Note: word.Draw(t, "note")}
+	for range rapid.IntRange(0, 4).Draw(t, "changes") {
+		r.Changes = append(r.Changes, probe.Change{Signal: probe.Signal(word.Draw(t, "signal")), Ratio: drawNumber(t),
+			PValue: drawNumber(t), Samples: n.Draw(t, "samples"), BaselineSamples: n.Draw(t, "samples"),
+			Worse: rapid.Bool().Draw(t, "worse"), Detected: rapid.Bool().Draw(t, "detected")})
+	}
+	if ids := rapid.SliceOfN(word, 0, 3).Draw(t, "baseline"); len(ids) > 0 {
+		r.Baseline = probe.Baseline{Cycles: ids, From: start, To: start.Add(drawDuration(t))}
+	}
+	return r
 }
 
 func drawDuration(t *rapid.T) time.Duration {
