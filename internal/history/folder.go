@@ -106,7 +106,7 @@ func (s *Store) skip(endpoint, name string, state fileState, why error) {
 
 // scan returns the names of the endpoint's cycles on disk, oldest first, without those known to be unreadable.
 func (s *Store) scan(endpoint string) []string {
-	if !validName(endpoint) {
+	if s.dir == "" || !validName(endpoint) {
 		return nil
 	}
 	entries, err := os.ReadDir(filepath.Join(s.dir, endpoint))

@@ -89,12 +89,14 @@ type ledgerJSON struct {
 }
 
 // OpenLedger returns the ledger in dir. A file that cannot be used is logged; it is no reason not to measure. One that
-// is no ledger is moved aside, to budget.json.unreadable-<time>, and counting begins anew.
+// is no ledger is moved aside, to budget.json.unreadable-<time>, and counting begins anew. With "" for dir the ledger is
+// kept in memory only.
 func OpenLedger(dir string, log *slog.Logger) *Ledger {
-	l := &Ledger{
-		path: filepath.Join(dir, ledgerName), log: log, total: days{}, added: days{},
-		health: &health{what: "the ledger of tokens", log: log},
+	l := &Ledger{log: log, total: days{}, added: days{}, health: &health{what: "the ledger of tokens", log: log}}
+	if dir == "" {
+		return l
 	}
+	l.path = filepath.Join(dir, ledgerName)
 	removeLeftovers(dir, func(name string) bool { return name == ledgerName })
 	_ = l.Flush() // reads; the error has been logged
 	return l
@@ -127,6 +129,9 @@ func dayOf(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 // this is one look at the file. Call it every few seconds and at the end. While it fails the ledger is kept in memory;
 // the error has been logged if it is news.
 func (l *Ledger) Flush() error {
+	if l.path == "" {
+		return nil
+	}
 	l.flushing.Lock()
 	defer l.flushing.Unlock()
 	err := l.flush()

@@ -28,7 +28,7 @@ type Limits struct {
 // measured no more stays: history is the user's. Several processes may share a folder as long as each endpoint is
 // measured by one of them at a time. All methods may be called from many goroutines.
 type Store struct {
-	dir    string
+	dir    string // "" = nothing is written
 	limits Limits
 	log    *slog.Logger
 	health *health
@@ -49,13 +49,18 @@ type unsaved struct {
 const maxUnsaved = 32
 
 // Open returns the store in dir, which is made if it does not exist, and removes what interrupted writes left there.
-// A folder that cannot be used is logged and reported by Healthy; it is no reason not to measure.
+// A folder that cannot be used is logged and reported by Healthy; it is no reason not to measure. With "" for dir the
+// newest cycles of each endpoint are kept in memory and nothing else.
 func Open(dir string, limits Limits, log *slog.Logger) *Store {
 	s := &Store{
-		dir: filepath.Join(dir, "cycles"), limits: limits, log: log,
+		limits: limits, log: log,
 		health:  &health{what: "history", log: log},
 		unsaved: map[string][]unsaved{}, files: map[string]map[string]fileState{},
 	}
+	if dir == "" {
+		return s
+	}
+	s.dir = filepath.Join(dir, "cycles")
 	s.health.set(checkWritable(s.dir))
 	folders, _ := os.ReadDir(s.dir) // one that cannot be read has just been logged, or will be by whoever reads it
 	for _, folder := range folders {
@@ -86,6 +91,9 @@ func (s *Store) Save(c *probe.Cycle) error {
 	s.saving.Lock()
 	defer s.saving.Unlock()
 	s.keep(endpoint, unsaved{c, data})
+	if s.dir == "" {
+		return nil
+	}
 	var first, own error
 	for _, name := range s.waiting() {
 		err := s.write(name)
@@ -149,6 +157,9 @@ func (s *Store) Cycle(id string) *probe.Cycle {
 		}
 	}
 	s.mu.Unlock()
+	if s.dir == "" {
+		return nil
+	}
 	return s.read(endpoint, id+suffix)
 }
 
@@ -159,7 +170,9 @@ func (s *Store) keep(endpoint string, c unsaved) {
 	kept := slices.DeleteFunc(slices.Clone(s.unsaved[endpoint]), func(old unsaved) bool { return old.ID == c.ID })
 	kept = append(kept, c)
 	if len(kept) > maxUnsaved {
-		s.log.Warn("history: a cycle that could not be written is given up for newer ones", "cycle", kept[0].ID)
+		if s.dir != "" {
+			s.log.Warn("history: a cycle that could not be written is given up for newer ones", "cycle", kept[0].ID)
+		}
 		kept = slices.Delete(kept, 0, 1)
 	}
 	s.unsaved[endpoint] = kept

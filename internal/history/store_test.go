@@ -494,3 +494,27 @@ func BenchmarkStore(b *testing.B) {
 	})
 	b.Logf("a file has %d bytes", len(mustEncode(b, c)))
 }
+
+// TestInMemory: without a folder the newest cycles are kept, and nothing is written anywhere.
+func TestInMemory(t *testing.T) {
+	t.Chdir(t.TempDir())
+	log, logged := newLog()
+	s := Open("", Limits{Cycles: 5}, log)
+	cycles := cyclesOf("a", maxUnsaved+3)
+	mustSave(t, s, cycles...)
+	l := OpenLedger("", log)
+	l.Spend("a", 7, start)
+	if err := l.Flush(); err != nil || l.Spent("a", start) != 7 {
+		t.Errorf("flush: %v, spent %d", err, l.Spent("a", start))
+	}
+	kept := cycles[3:]
+	if diff := cmp.Diff(ids(kept), ids(s.Last("a", 100))); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if s.Cycle(cycles[0].ID) != nil || s.Cycle(kept[0].ID) == nil || s.Healthy() != nil {
+		t.Errorf("cycles %v and %v, health %v", s.Cycle(cycles[0].ID), s.Cycle(kept[0].ID), s.Healthy())
+	}
+	if files, said := fileNames(t, "."), logged.take(); len(files) > 0 || said != "" {
+		t.Errorf("files %v, log %q", files, said)
+	}
+}
