@@ -113,8 +113,8 @@ type Panic struct {
 func (p *Panic) String() string { return fmt.Sprint(p.Value) }
 
 // Run runs one stage to its end and returns after the last result has been recorded. Requests still in flight at the
-// end are cancelled with probe.ErrStageEnded and recorded as incomplete. A panic, in whichever goroutine, ends the stage
-// and comes out of Run as a *Panic, with nothing left behind.
+// end are cancelled with probe.ErrStageEnded and recorded as incomplete. A panic, in whichever goroutine, ends the
+// stage and comes out of Run as a *Panic, with nothing left behind.
 func (e *Engine) Run(ctx context.Context, s Stage) Outcome {
 	inner, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	r := &run{Engine: e, stage: s, ctx: inner, end: end, started: time.Now()}

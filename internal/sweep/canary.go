@@ -62,8 +62,8 @@ type CanaryOutcome struct {
 }
 
 // NewCanary returns a canary of t, which sends nothing before its first Probe. Of t it uses neither Plan nor Guards;
-// lengths that are zero are DefaultCanaryPromptTokens and DefaultCanaryOutputTokens. Of observe it calls Discovered when
-// the endpoint's model or URL has become known or is another, and Record with the stage probe.StageCanary.
+// lengths that are zero are DefaultCanaryPromptTokens and DefaultCanaryOutputTokens. Of observe it calls Discovered
+// when the endpoint's model or URL has become known or is another, and Record with the stage probe.StageCanary.
 func NewCanary(t *Target, pools Pools, observe Observer, log *slog.Logger) *Canary {
 	c := &Canary{target: *t, pools: pools, observe: observe, log: log}
 	w := &c.target.Workload

@@ -59,14 +59,16 @@ func TestCanaryCostsOneRequest(t *testing.T) {
 		t.Errorf("%d requests, the first for %d tokens", len(records), records[0].OutputTokens)
 	}
 	for _, r := range records[1:] {
-		if r.PromptTokens != DefaultCanaryPromptTokens+sim.ChatTemplateTokens || r.OutputTokens != DefaultCanaryOutputTokens {
+		if r.PromptTokens != DefaultCanaryPromptTokens+sim.ChatTemplateTokens ||
+			r.OutputTokens != DefaultCanaryOutputTokens {
 			t.Errorf("%d prompt and %d output tokens", r.PromptTokens, r.OutputTokens)
 		}
 	}
 	if n := o.count(probe.StageCanary, probe.Completed); n != probes || len(o.all) != probes {
 		t.Errorf("%d completed of %d recorded", n, len(o.all))
 	}
-	if want := []probe.Endpoint{{Name: "sim", Model: sim.DefaultModel, URL: url + "/v1"}}; !slices.Equal(o.discovered, want) {
+	want := []probe.Endpoint{{Name: "sim", Model: sim.DefaultModel, URL: url + "/v1"}}
+	if !slices.Equal(o.discovered, want) {
 		t.Errorf("discovered %v, want %v", o.discovered, want)
 	}
 }
@@ -197,7 +199,9 @@ func TestCanaryFailures(t *testing.T) {
 			reason: "timeout_first_token",
 		},
 		"no tokenizer": {
-			pools:  poolsFunc(func(context.Context, string) (*prompt.Pool, error) { return nil, errors.New("no such tokenizer") }),
+			pools: poolsFunc(func(context.Context, string) (*prompt.Pool, error) {
+				return nil, errors.New("no such tokenizer")
+			}),
 			reason: probe.CycleTokenizer, ours: true,
 		},
 		"a panic": {

@@ -27,8 +27,8 @@ const (
 )
 
 // saturation sees an open loop ask for more than the endpoint can bear: requests in flight and time to first token both
-// rise steadily, past the ramp and by more than chance and waves of equal requests explain. What follows in such a stage
-// says how long it lasts, nothing about the endpoint.
+// rise steadily, past the ramp and by more than chance and waves of equal requests explain. What follows in such a
+// stage says how long it lasts, nothing about the endpoint.
 type saturation struct {
 	started  time.Time
 	limit    time.Duration
@@ -127,7 +127,8 @@ func (s *saturation) judge(n int) (reason, detail string) {
 		}
 	}
 	const last = saturationParts - 1
-	sent := s.rate * (time.Duration(last*part) * binWidth).Seconds() // from the middle of the first part to that of the last
+	between := time.Duration(last*part) * binWidth // the middles of the first part and the last
+	sent := s.rate * between.Seconds()
 	piled := flying[last] - flying[0]
 	if piled < max(saturationGrowth*sent, s.chance*math.Sqrt(sent)) || ttft[last] < saturationTTFT*ttft[0] {
 		return "", ""

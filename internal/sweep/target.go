@@ -146,8 +146,8 @@ func (r *ready) fits() *probe.CycleFailure {
 	}
 }
 
-// tooLong reports whether the server has refused a first request for its length: it says so in one of the servers' ways,
-// or what it says of its context leaves no room for a chat template.
+// tooLong reports whether the server has refused a first request for its length: it says so in one of the servers'
+// ways, or what it says of its context leaves no room for a chat template.
 func (r *ready) tooLong(fail *probe.CycleFailure) bool {
 	if fail.Reason != string(probe.ReasonHTTP4xx) && fail.Reason != string(probe.ReasonErrorEvent) {
 		return false

@@ -233,13 +233,13 @@ func (c *crowd) finding() (probe.Finding, bool) {
 	defer c.mu.Unlock()
 	return probe.Finding{
 		Name: probe.FindingForeignLoad,
-		Detail: fmt.Sprintf("%d of %d looks at the server's metrics found requests of other users, up to %d at once: their "+
-			"load is in what was measured", c.others, c.looks, c.most),
+		Detail: fmt.Sprintf("%d of %d looks at the server's metrics found requests of other users, up to %d at once: "+
+			"their load is in what was measured", c.others, c.looks, c.most),
 	}, c.others >= foreignLooks
 }
 
-// lookOut looks for other users while a stage runs, until the returned function is called, and ends the stage where they
-// are in need.
+// lookOut looks for other users while a stage runs, until the returned function is called, and ends the stage where
+// they are in need.
 func (c *cycle) lookOut(ctx context.Context, s named, w *watcher) (stop func()) {
 	if c.users.metrics == nil {
 		return func() {}
