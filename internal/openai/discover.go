@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/inferprobe/inferprobe/internal/probe"
 )
@@ -227,11 +228,26 @@ func (c *Client) parseModels(where string, header http.Header, body []byte) ([]l
 		return nil, c.errorf(probe.ReasonMalformed, "%s does not answer with a list of models but with %.60q (%v)", where,
 			body, err)
 	}
-	list.Data = slices.DeleteFunc(list.Data, func(m listedModel) bool { return m.ID == "" })
+	listed := len(list.Data)
+	list.Data = slices.DeleteFunc(list.Data, func(m listedModel) bool { return !isName(m.ID) })
+	if len(list.Data) == 0 && listed > 0 {
+		return nil, c.errorf(probe.ReasonMalformed, "%s lists no model with a printable name of at most %d bytes", where,
+			maxModelName)
+	}
 	if len(list.Data) == 0 {
 		return nil, c.errorf("", "%s lists no model: nothing is served there", where)
 	}
 	return list.Data, nil
+}
+
+// maxModelName is the length in bytes of a model's name.
+const maxModelName = 256
+
+// isName reports whether a server may name a model so. The name becomes a label of metrics and a word of reports and
+// logs, and it cannot be cleaned like other text from servers, since the server must know it again.
+func isName(id string) bool {
+	strange := func(r rune) bool { return !unicode.IsPrint(r) }
+	return id != "" && len(id) <= maxModelName && !strings.ContainsFunc(id, strange)
 }
 
 // dialect finds out what kind of server it is, by the owner that it gives its models and else by the documents that

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -228,7 +229,7 @@ func networkReason(err error, connected, handshake bool) probe.Reason {
 
 func (a *attempt) fail(reason probe.Reason, format string, args ...any) {
 	a.res.Outcome, a.res.Reason = probe.Failed, reason
-	a.res.Detail = redact(fmt.Sprintf(format, args...), a.client.opts.APIKey)
+	a.res.Detail = cmp.Or(redact(fmt.Sprintf(format, args...), a.client.opts.APIKey), "the server gave no readable reason")
 }
 
 // errorText returns err without the URL that some errors of net/http repeat.
