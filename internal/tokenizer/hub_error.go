@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // errSlow is the cause of a request that we gave up.
@@ -112,9 +114,18 @@ func (q *query) errStatus(at *url.URL, res *http.Response) error {
 	return e
 }
 
+// orStatus is what the server says, without what a terminal or a page would not show as text, and no more than a line.
 func orStatus(message string, res *http.Response) string {
-	if message == "" {
-		return res.Status
+	text := res.Status
+	if message != "" {
+		text += ", " + message
 	}
-	return res.Status + ", " + message
+	const most = 200
+	printable := func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}
+	return strings.Map(printable, fmt.Sprintf("%.*s", most, text))
 }

@@ -21,6 +21,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -345,6 +346,8 @@ func TestFetchErrors(t *testing.T) {
 			[]string{"has no tokenizer.json", "tokenizer.model", "another repository", "save_pretrained"}},
 		{"disabled", status(403, "X-Error-Message: Access to this resource is disabled."), false, []string{"disabled"}},
 		{"forbidden", status(403, "X-Error-Message: not for you"), false, []string{"forbids", "not for you", "permission"}},
+		{"hostile text", status(403, "X-Error-Message: not\u009b31m for \u202eyou"+strings.Repeat("!", 5000)), false,
+			[]string{"forbids", "not31m for you!!!", "permission"}},
 		{"other status", status(410), false, []string{"answers 410 Gone"}},
 		{"captive portal", status(200, "Content-Type: text/html"), false,
 			[]string{"no X-Repo-Commit", "proxy", "HF_ENDPOINT"}},
@@ -370,6 +373,10 @@ func TestFetchErrors(t *testing.T) {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("%q is not in: %v", want, err)
 				}
+			}
+			strange := func(r rune) bool { return !unicode.IsPrint(r) }
+			if text := err.Error(); len(text) > 500 || strings.ContainsFunc(text, strange) {
+				t.Errorf("the error is not short, plain text: %.600q", text)
 			}
 			if len(f.requests) != 1 {
 				t.Errorf("tried again: %q", f.requests)
