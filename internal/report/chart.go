@@ -22,8 +22,8 @@ const (
 	chartHeight = 340
 )
 
-// logarithmicFrom is the ratio of the largest to the smallest value from which on a chart has a logarithmic axis. What a
-// server takes when idle would be a flat line beside what it takes when overloaded.
+// logarithmicFrom is the ratio of the largest to the smallest value from which on an axis is logarithmic. What a server
+// takes when idle would be a flat line beside what it takes when overloaded.
 const logarithmicFrom = 20
 
 // figure is a chart of the page. A figure shows the open loops by the rate that was asked for, and the synchronous
@@ -270,7 +270,7 @@ func logarithmicTicks(low, high float64, digits ...float64) []float64 {
 	}
 }
 
-// newLinearAxis returns an axis from zero to high or a little more, with about the given number of ticks at round values.
+// newLinearAxis returns an axis from zero to high or a little more, with some ticks at round values.
 func newLinearAxis(high float64, about int) axis {
 	if high <= 0 {
 		high = 1

@@ -14,8 +14,8 @@ import (
 // off that version's own models; TestGuideLLMLoader has its loader read the file.
 //
 // The schema has figures that a cycle lacks and wants a number for each. What we do not know is "NaN": a string, since
-// JSON has no such number, which GuideLLM reads as not a number. What was observed no time is zero with a count of zero,
-// as GuideLLM writes it. Where the two measure differently, its definition decides: its inter-token latency is the mean
+// JSON has no such number, which GuideLLM reads as not a number. What was never observed is zero with a count of zero, as
+// GuideLLM writes it. Where the two measure differently, its definition decides: its inter-token latency is the mean
 // gap of each request, our time per output token, and its time per output token, which includes the wait for the first
 // one, is not known. Our own figures of each stage stand under the key inferprobe, as in report/v1.
 func WriteGuideLLM(w io.Writer, c *probe.Cycle) error {

@@ -19,7 +19,8 @@ report = GenerativeBenchmarksReport.load_file(sys.argv[1])
 print("loaded", len(report.benchmarks))
 for b in report.benchmarks:
     ttft = b.metrics.time_to_first_token_ms.successful
-    print(f"{b.config.strategy.type_} {ttft.count} {ttft.median:.1f} {b.metrics.output_tokens_per_second.total.mean:.1f}")
+    tokens = b.metrics.output_tokens_per_second.total
+    print(f"{b.config.strategy.type_} {ttft.count} {ttft.median:.1f} {tokens.mean:.1f}")
 asyncio.run(GenerativeBenchmarkerConsole().finalize(report))
 `
 

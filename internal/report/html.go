@@ -267,8 +267,8 @@ func (p *htmlPart) add(t *table, column int, headers []string) {
 	}
 }
 
-// cutList splits a header such as "Request Latency [1%, 5%] (sec)" into its name, the list and what follows. The list is
-// nil if there is none.
+// cutList splits a header such as "Request Latency [1%, 5%] (sec)" into its name, the list and what follows. The list
+// is nil if there is none.
 func cutList(header string) (name string, list []string, rest string) {
 	open := strings.IndexAny(header, "[(")
 	if open < 0 {

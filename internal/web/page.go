@@ -110,7 +110,8 @@ func policy(styles ...string) string {
 		sum := sha256.Sum256([]byte(style))
 		fmt.Fprintf(&hashes, " 'sha256-%s'", base64.StdEncoding.EncodeToString(sum[:]))
 	}
-	return "default-src 'none'; style-src" + hashes.String() + "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	return "default-src 'none'; style-src" + hashes.String() + "; base-uri 'none'; form-action 'none'; " +
+		"frame-ancestors 'none'"
 }
 
 // when shows a time, a dash for none.
