@@ -171,12 +171,17 @@ func TestClosedLoopBacksOffFromARefusingServer(t *testing.T) {
 	}{
 		"doubling pauses":         {0, 10}, // 0.1+0.2+…+3.2 = 6.3 s for 7 requests, then one every 5 s
 		"Retry-After is honoured": {8 * time.Second, 3},
+		"but ends with the stage": {24 * time.Hour, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &server{fail: true, retry: test.retry}
 				e, _ := newEngine(s)
+				start := time.Now()
 				e.Run(t.Context(), Stage{Profile: probe.ProfileSynchronous, MaxDuration: 20 * time.Second})
+				if took := time.Since(start); took > 21*time.Second {
+					t.Errorf("the stage took %v", took)
+				}
 				if got := len(s.sent); got < test.sent-1 || got > test.sent {
 					t.Errorf("sent %d requests in 20 s, want about %d", got, test.sent)
 				}
