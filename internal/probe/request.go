@@ -125,17 +125,33 @@ func (r *Result) OutputTokensPerSecond() (float64, bool) {
 	return float64(r.OutputTokens) / r.End.Seconds(), true
 }
 
-// Stall is the longest gap between two arrivals, and false where there are fewer than two.
+// Stall is the longest gap between two arrivals, and false where there are fewer than two. An arrival that was read late
+// may hold events that did not come together, of which only the time of the last is known: what they usually take one
+// after another is taken off its gap, so that a pause of this process is not the server's. Where the kernel's times are
+// not to be had, lateness cannot be told, and is in it.
 func (r *Result) Stall() (time.Duration, bool) {
 	if len(r.Arrivals) < 2 {
 		return 0, false
 	}
+	last := len(r.Arrivals) - 1
+	later := r.events() - r.Arrivals[0].Events
+	usual := (r.Arrivals[last].At - r.Arrivals[0].At) / time.Duration(max(1, later))
 	var longest time.Duration
-	for i := 1; i < len(r.Arrivals); i++ {
-		longest = max(longest, r.Arrivals[i].At-r.Arrivals[i-1].At)
+	for i := 1; i <= last; i++ {
+		a := &r.Arrivals[i]
+		gap := a.At - r.Arrivals[i-1].At
+		if a.Events > 1 && a.Lag > PromptLag(usual) {
+			events := time.Duration(a.Events)
+			gap = max(gap/events, gap-(events-1)*usual)
+		}
+		longest = max(longest, gap)
 	}
 	return longest, true
 }
+
+// PromptLag is the lag up to which a read cannot have met a second event where events follow each other by gap: a tenth
+// of it, or what a scheduler needs.
+func PromptLag(gap time.Duration) time.Duration { return max(gap/10, 500*time.Microsecond) }
 
 // Tokens returns the tokens that arrival i held, and whether that is known: the server counted event by event, or the
 // answer had as many events as tokens.

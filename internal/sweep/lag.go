@@ -12,9 +12,6 @@ import (
 // of such a read does not tell how late it was, since it counts from the last token, too; how many tokens it holds
 // does.
 
-// promptly is the lag up to which a read cannot have met a second token: a tenth of a gap, or what a scheduler needs.
-func promptly(gap time.Duration) time.Duration { return max(gap/10, 500*time.Microsecond) }
-
 // reads counts the reads after the first token of each request: those that were prompt and those that were late, and of
 // either those that held several token events.
 type reads struct{ prompt, promptSeveral, late, lateSeveral int }
@@ -24,7 +21,7 @@ func (n *reads) add(r *probe.Result) {
 	for i := range r.Arrivals {
 		switch a := &r.Arrivals[i]; {
 		case i == 0 || a.Lag == 0: // no gap before it, or no time from the kernel
-		case a.Lag <= promptly(gap):
+		case a.Lag <= probe.PromptLag(gap):
 			n.prompt++
 			n.promptSeveral += several(a)
 		default:
@@ -64,7 +61,7 @@ func firstTokenError(r *probe.Result) time.Duration {
 	}
 	second, gap := &r.Arrivals[1], eventGap(r, 2)
 	between := first.Events + second.Events - 1
-	if between == 1 || max(first.Lag, second.Lag) <= promptly(gap) {
+	if between == 1 || max(first.Lag, second.Lag) <= probe.PromptLag(gap) {
 		return 0
 	}
 	came := second.At - time.Duration(between)*gap
