@@ -3,6 +3,7 @@
 package sweep
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -51,12 +52,14 @@ func Run(ctx context.Context, t *Target, pools Pools, observe Observer, log *slo
 
 func newCycle(t *Target, observe Observer, log *slog.Logger) *cycle {
 	started := time.Now()
+	workload := t.Workload
+	workload.Tokenizer = cmp.Or(t.Tokenizer, t.Model)
 	return &cycle{
 		target: t, observe: observe, seed: rand.Uint64(), log: log,
 		Cycle: &probe.Cycle{
 			ID:       CycleID(t.Name, started),
 			Endpoint: probe.Endpoint{Name: t.Name, Model: t.Model, URL: t.Client.BaseURL},
-			Workload: t.Workload, Profile: t.Plan.Profile,
+			Workload: workload, Profile: t.Plan.Profile,
 			MaxDuration: t.Plan.MaxDuration, MaxRequests: t.Plan.MaxRequests,
 			Started: started, Objectives: t.Objectives,
 		},

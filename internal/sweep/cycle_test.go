@@ -570,6 +570,9 @@ func TestCyclesThatCannotBegin(t *testing.T) {
 			if test.discovered && c.Endpoint.Model != sim.DefaultModel {
 				t.Errorf("model %q", c.Endpoint.Model)
 			}
+			if !test.discovered && (c.Endpoint.Model != target.Model || c.Workload.Tokenizer != target.Model) {
+				t.Errorf("model %q and tokenizer %q, configured was %q", c.Endpoint.Model, c.Workload.Tokenizer, target.Model)
+			}
 			if n := len(simtest.Truth(t, server)); n > 2 {
 				t.Errorf("%d requests were sent", n)
 			}
