@@ -12,11 +12,16 @@ import (
 // differ that much or more in their ranks. It is exact for small samples, and a normal approximation with corrections
 // for ties and continuity for others. Where nothing can be told, one sample being empty or all values equal, it is 1.
 func MannWhitney(a, b []float64) float64 {
-	result, err := stats.MannWhitneyUTest(a, b, stats.LocationDiffers)
+	// The library's own two-sided test takes the exact distribution to be symmetric, which it is not where there are ties.
+	// At most one of the two tails is below a half.
+	result, err := stats.MannWhitneyUTest(a, b, stats.LocationLess)
+	if err == nil && result.P > 0.5 {
+		result, err = stats.MannWhitneyUTest(b, a, stats.LocationLess)
+	}
 	if err != nil {
 		return 1
 	}
-	return min(1, result.P)
+	return min(1, 2*result.P)
 }
 
 // PredictionTest returns the two-sided p-value of one more value against earlier ones, all being independent and of one
