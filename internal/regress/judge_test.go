@@ -197,6 +197,29 @@ func TestOptions(t *testing.T) {
 	}
 }
 
+// TestFewRequests: where only some requests completed, their median is off by chance, however much alike the baseline's
+// cycles are.
+func TestFewRequests(t *testing.T) {
+	earlier := run(times(12, 1)...)
+	spread := func(n int) *probe.Cycle {
+		c := sweepOf(100, 1, 20)
+		var requests []probe.RequestSample
+		for i := range n { // half of them are as fast as ever, the others by a fifth slower: so is the median, by a tenth
+			f := 0.98 + 0.22*float64(i%2)
+			requests = append(requests, probe.RequestSample{TimeToFirstToken: 0.1 * f, TimePerOutputToken: 0.01 * f, Duration: f})
+		}
+		c.Stages[0] = synchronous(requests)
+		return c
+	}
+	for n, want := range map[int]bool{6: false, 60: true} {
+		for _, change := range Judge(spread(n), earlier, Options{}).Changes[:3] {
+			if change.Worse != want {
+				t.Errorf("%s of %d requests: worse %v, want %v (%+v)", change.Signal, n, change.Worse, want, change)
+			}
+		}
+	}
+}
+
 // TestScale: what unit time is measured in changes nothing.
 func TestScale(t *testing.T) {
 	near := cmp.Options{cmpopts.EquateApprox(1e-6, 1e-9)}
