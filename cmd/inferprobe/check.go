@@ -25,9 +25,6 @@ nothing to any endpoint. Exit code 0 if the configuration is good, 2 if not.`,
 			if err != nil {
 				return err
 			}
-			for _, w := range c.Warnings {
-				fmt.Fprintln(cmd.ErrOrStderr(), "inferprobe: warning:", w.Error())
-			}
 			if file == "" {
 				file = "the environment"
 			}
@@ -49,20 +46,36 @@ nothing to any endpoint. Exit code 0 if the configuration is good, 2 if not.`,
 // describe tells what measuring an endpoint will cost it, and Prometheus.
 func describe(w io.Writer, e *config.Endpoint, histograms metrics.Mode) {
 	c := e.Cost()
-	fmt.Fprintf(w, "\n%s\n", e.Name)
-	fmt.Fprintf(w, "  endpoint  %s\n", e.URL)
+	var stages int
+	fmt.Fprintf(w, "\n%s\n  endpoint  %s\n", e.Name, e.URL)
+	if e.Sweep.Scheduled() {
+		stages += c.Stages
+		describeCycles(w, e, c)
+	}
+	if c.CanariesPerDay > 0 {
+		stages++
+		fmt.Fprintf(w, "  canary    every %s, %s tokens a day\n", e.Canary.Interval, tokens(c.CanaryTokens))
+	}
+	if limit := float64(e.Guards.TokensPerDay); limit > 0 {
+		fmt.Fprintf(w, "  budget    %s tokens a day; when they are used up, the endpoint is left alone until midnight UTC\n",
+			tokens(limit))
+	}
+	fmt.Fprintf(w, "  series    %d in Prometheus with histograms: %s\n", metrics.Series(histograms, stages), histograms)
+}
+
+func describeCycles(w io.Writer, e *config.Endpoint, c config.Cost) {
 	fmt.Fprintf(w, "  cycle     %s, at most %s, %.3g a day\n", count(c.Stages, "stage"), c.LongestCycle.Round(time.Second),
 		c.CyclesPerDay)
-	fmt.Fprintf(w, "  series    %d in Prometheus with histograms: %s\n", metrics.Series(histograms, c.Stages), histograms)
 	if c.TokensPerDay > 0 {
-		fmt.Fprintf(w, "  tokens    at most %s a day: %.0f requests a cycle of %d tokens\n",
+		fmt.Fprintf(w, "            at most %s tokens a day: %.0f requests a cycle of %d tokens\n",
 			tokens(c.TokensPerDay), c.RequestsPerCycle, c.TokensPerRequest)
 		return
 	}
-	fmt.Fprintf(w, "  tokens    as fast as the endpoint is: about %.0f s × (%.3g × synchronous + %.3g × throughput req/s) requests\n"+
-		"            a cycle of %d tokens; at 1 and 20 req/s that is %s a day\n",
-		e.Sweep.MaxDuration.Seconds(), c.Synchronous, c.Throughput, c.TokensPerRequest,
-		tokens(c.CyclesPerDay*float64(c.TokensPerRequest)*e.Sweep.MaxDuration.Seconds()*(c.Synchronous+20*c.Throughput)))
+	seconds := e.Sweep.MaxDuration.Seconds()
+	fmt.Fprintf(w, "            as fast as the endpoint is: about %.0f s × (%.3g × synchronous + %.3g × throughput req/s) requests\n"+
+		"            of %d tokens; at 1 and 20 req/s that is %s tokens a day\n",
+		seconds, c.Synchronous, c.Throughput, c.TokensPerRequest,
+		tokens(c.CyclesPerDay*float64(c.TokensPerRequest)*seconds*(c.Synchronous+20*c.Throughput)))
 }
 
 // count says how many of something there are.

@@ -66,7 +66,7 @@ func runDemo(ctx context.Context, logs *logFlags, pages webFlags, cycles int) er
 	var simulated sync.WaitGroup
 	simulated.Go(func() { err = simulator.Serve(simulating, listener) })
 	fmt.Fprintf(s.screen, demoGreeting, url, pages.addresses[0], pages.addresses[0])
-	failed := serve(ctx, s, pages, cycles)
+	failed := serve(ctx, s, pages, nil, cycles)
 	stop()
 	simulated.Wait()
 	return errors.Join(failed, err)
@@ -104,6 +104,7 @@ func demoConfig(url string) (*config.Config, error) {
 		{"max-duration", "sweep.max_duration", "5s"},
 		{"max-concurrency", "sweep.max_concurrency", "64"},
 		{"interval", "sweep.interval", "2m"},
+		{"canary", "canary.interval", "5s"},
 		{"ttft", "objectives.time_to_first_token_p90", "100ms"},
 		{"itl", "objectives.inter_token_latency_p90", "20ms"},
 	}
@@ -116,7 +117,11 @@ func demoConfig(url string) (*config.Config, error) {
 		}
 		keys[s[0]] = s[1]
 	}
-	return config.FromFlags(flags, keys)
+	c, err := config.FromFlags(flags, keys)
+	if err == nil {
+		c.History.Dir = "" // what a demo finds is of no use later
+	}
+	return c, err
 }
 
 // freeAddress returns the address, or one with any free port where it is taken.

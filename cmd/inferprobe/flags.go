@@ -3,15 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/inferprobe/inferprobe/internal/config"
-	"github.com/inferprobe/inferprobe/internal/logging"
 )
 
 // logFlags are --log.level and --log.format.
@@ -20,17 +17,6 @@ type logFlags struct{ level, format string }
 func (l *logFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&l.level, "log.level", "info", "`level` from which on to log: debug, info, warn or error")
 	fs.StringVar(&l.format, "log.format", "auto", "`format` of the log: text, json or auto (text on a terminal)")
-}
-
-// logger returns a logger to w that hides the secrets.
-func (l *logFlags) logger(w io.Writer, secrets []string) (*slog.Logger, error) {
-	redactor := new(logging.Redactor)
-	redactor.Add(secrets...)
-	log, err := logging.New(w, l.format, l.level, redactor)
-	if err != nil {
-		return nil, usageError(err)
-	}
-	return log, nil
 }
 
 // endpointKeys is the configuration key behind each flag that describes an endpoint.
@@ -74,31 +60,40 @@ func addEndpointFlags(fs *pflag.FlagSet) {
 
 // load reads the configuration: from the file if one is named, else one endpoint from flags and environment.
 func load(cmd *cobra.Command, file string) (*config.Config, error) {
+	c, err := loadFrom(cmd, file)
+	if err != nil {
+		return nil, configError(err)
+	}
+	if f := cmd.Flags().Lookup(historyDir); f != nil && f.Changed {
+		c.History.Dir = f.Value.String()
+	}
+	return c, nil
+}
+
+func loadFrom(cmd *cobra.Command, file string) (*config.Config, error) {
 	keys := endpointKeys()
 	if file != "" {
 		for name := range keys {
 			if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
-				return nil, usageError(fmt.Errorf("--%s describes an endpoint and --config.file does too; use one of them", name))
+				return nil, fmt.Errorf("--%s describes an endpoint and --config.file does too; use one of them", name)
 			}
 		}
-		c, err := config.Load(file)
-		return c, configError(err)
+		return config.Load(file)
 	}
 	if cmd.Flags().Lookup("url") == nil {
 		keys = nil // a command that takes its endpoint from the environment
 	}
-	c, err := config.FromFlags(cmd.Flags(), keys)
-	return c, configError(err)
+	return config.FromFlags(cmd.Flags(), keys)
 }
+
+// historyDir is the flag that names the folder of finished cycles.
+const historyDir = "history.dir"
 
 // configError is a usage error with every mistake on a line of its own, as editors take them.
 func configError(err error) error {
 	var all config.Errors
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &all) && len(all) > 1:
-		return usageError(fmt.Errorf("%d mistakes in the configuration\n%w", len(all), err))
+	if errors.As(err, &all) && len(all) > 1 {
+		err = fmt.Errorf("%d mistakes in the configuration\n%w", len(all), err)
 	}
 	return usageError(err)
 }

@@ -18,7 +18,7 @@ const (
 	exitDone         = 0
 	exitNotMeasured  = 1 // an endpoint could not be measured, or inferprobe could not do its work
 	exitBadUsage     = 2 // flags, environment or configuration
-	exitUnsatisfying = 3 // measured, but an objective is violated, where --fail-on asks for it
+	exitUnsatisfying = 3 // measured, but an objective or the baseline is violated, where --fail-on asks for it
 
 	exitSignal = 128 // plus the number of the signal, as shells have it
 )

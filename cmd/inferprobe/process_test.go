@@ -100,7 +100,7 @@ func TestServeSurvivesClosedOutput(t *testing.T) {
 	read, write := pipe(t)
 	read.Close()
 	address := freePort(t)
-	p := start(t, write, write, []string{"OPENAI_API_BASE_URL=http://" + freePort(t)}, "serve",
+	p := start(t, write, write, []string{"OPENAI_API_BASE_URL=http://" + freePort(t)}, "serve", "--history.dir", t.TempDir(),
 		"--web.listen-address", address)
 	eventually(t, "http://"+address+"/metrics", `^inferprobe_cycles_total\{.*\} 1$`)
 	eventually(t, "http://"+address+"/-/ready", "is ready")
@@ -118,7 +118,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	go io.Copy(io.Discard, log)
 	address := freePort(t)
 	silent := newHanging(t)
-	p := start(t, stdout, stderr, []string{"COLUMNS=20000", "OPENAI_API_BASE_URL=" + silent}, "serve",
+	p := start(t, stdout, stderr, []string{"COLUMNS=20000", "OPENAI_API_BASE_URL=" + silent}, "serve", "--history.dir", t.TempDir(),
 		"--web.listen-address", address)
 	eventually(t, silent+"/arrived", "GET")
 	p.signal(t, syscall.SIGTERM)

@@ -16,11 +16,14 @@ import (
 	"github.com/inferprobe/inferprobe/internal/sweep"
 )
 
-// failOnObjective is the word of --fail-on.
-const failOnObjective = "objective"
+// The words of --fail-on.
+const (
+	failOnObjective  = "objective"
+	failOnRegression = "regression"
+)
 
 func newRun() *cobra.Command {
-	var file string
+	var file, earlier string
 	var logs logFlags
 	var outputs, failOn []string
 	cmd := &cobra.Command{
@@ -29,7 +32,10 @@ func newRun() *cobra.Command {
 		Long: `run measures one cycle on each endpoint, one endpoint after another, and prints a report.
 
 Exit codes: 0 measured; 1 an endpoint could not be measured or a report not be written; 2 bad usage or configuration;
-3 measured, but an objective is violated, where --fail-on asks for it.
+3 measured, but an objective is violated, or this and the last cycle are worse than the baseline, where --fail-on asks
+for it.
+
+With --history.dir the cycle is held against the earlier ones in that folder, and is added to them.
 
 Reports go to standard output, the log and the progress to standard error. Text is as wide as the terminal, elsewhere as
 $COLUMNS or 130 columns.`,
@@ -49,10 +55,11 @@ $COLUMNS or 130 columns.`,
 			if err := checkOutputs(targets, len(s.config.Endpoints)); err != nil {
 				return usageError(err)
 			}
+			s.config.History.Dir = earlier // that of the file is the daemon's
 			if err := checkFailOn(failOn, s.config); err != nil {
 				return usageError(err)
 			}
-			r := &oneRun{session: s, outputs: targets, failOnObjective: len(failOn) > 0}
+			r := &oneRun{session: s, outputs: targets, failOn: failOn}
 			return r.run(cmd.Context())
 		},
 	}
@@ -60,7 +67,8 @@ $COLUMNS or 130 columns.`,
 	fs.StringVar(&file, "config.file", "", "configuration `file`, in place of the flags that describe one endpoint")
 	fs.StringArrayVar(&outputs, "output", nil,
 		allKinds+" to standard output, or `KIND=PATH`; repeatable (default text)")
-	fs.StringSliceVar(&failOn, "fail-on", nil, "exit with 3 if `WHAT` is violated: "+failOnObjective)
+	fs.StringSliceVar(&failOn, "fail-on", nil, "exit with 3 if `WHAT` is violated: "+failOnObjective+" or "+failOnRegression+"; repeatable")
+	fs.StringVar(&earlier, historyDir, "", "`folder` of earlier cycles, to which this one is added (default none)")
 	addEndpointFlags(fs)
 	logs.add(fs)
 	return cmd
@@ -69,14 +77,16 @@ $COLUMNS or 130 columns.`,
 // checkFailOn reads the values of --fail-on. What can never fail is refused: a job that relies on it would be green for
 // ever.
 func checkFailOn(words []string, c *config.Config) error {
+	has := func(e config.Endpoint) bool { return !e.Objectives.Probe().IsZero() }
 	for _, w := range words {
-		if w != failOnObjective {
-			return fmt.Errorf("--fail-on: %q is not known; write %s", w, failOnObjective)
+		switch {
+		case w != failOnObjective && w != failOnRegression:
+			return fmt.Errorf("--fail-on: %q is not known; write %s or %s", w, failOnObjective, failOnRegression)
+		case w == failOnObjective && !slices.ContainsFunc(c.Endpoints, has):
+			return errors.New("--fail-on: no endpoint has objectives; set them in a configuration file")
+		case w == failOnRegression && c.History.Dir == "":
+			return errors.New("--fail-on: a regression is against earlier cycles; name their folder with --history.dir")
 		}
-	}
-	none := func(e config.Endpoint) bool { return e.Objectives.Probe().IsZero() }
-	if len(words) > 0 && !slices.ContainsFunc(c.Endpoints, func(e config.Endpoint) bool { return !none(e) }) {
-		return errors.New("--fail-on: no endpoint has objectives; set them in a configuration file")
 	}
 	return nil
 }
@@ -84,9 +94,9 @@ func checkFailOn(words []string, c *config.Config) error {
 // oneRun is the work of the command.
 type oneRun struct {
 	*session
-	outputs         []output
-	failOnObjective bool
-	lost            bool // some report could not be written where it should
+	outputs []output
+	failOn  []string
+	lost    bool // some report could not be written where it should
 }
 
 func (r *oneRun) run(ctx context.Context) error {
@@ -107,16 +117,24 @@ func (r *oneRun) run(ctx context.Context) error {
 			r.write(o, cycles)
 		}
 	}
+	return r.verdict(cycles)
+}
+
+// verdict is the exit code of the run.
+func (r *oneRun) verdict(cycles []*probe.Cycle) error {
 	switch {
 	case r.lost, len(cycles) < len(r.config.Endpoints), slices.ContainsFunc(cycles, failed):
 		return &exitError{code: exitNotMeasured}
-	case r.failOnObjective && slices.ContainsFunc(cycles, violatesObjectives):
+	case slices.Contains(r.failOn, failOnObjective) && slices.ContainsFunc(cycles, violatesObjectives),
+		slices.Contains(r.failOn, failOnRegression) && slices.ContainsFunc(cycles, regressed):
 		return &exitError{code: exitUnsatisfying}
 	}
 	return nil
 }
 
 func failed(c *probe.Cycle) bool { return c.Failure != nil }
+
+func regressed(c *probe.Cycle) bool { return c.Regression.Detected() }
 
 func violatesObjectives(c *probe.Cycle) bool { return !sweep.KeepsObjectives(c) }
 

@@ -40,9 +40,12 @@ func TestMain(m *testing.M) {
 //	                          cycle's failure in log, report and JSON alike, and no secret anywhere
 //	json FILE PATH PATTERN    matches a value of a JSON document; a path is such as stages.0.requests.completed
 //	until URL PATTERN         asks for a document until it, or the error in its place, matches
+//	gone URL PATTERN          asks for a document, which must not match
+//	post CODE URL PATTERN     sends POST, whose answer must have this status and match
 //	port VARIABLE             sets a variable to the address of a free port
 //	fill FILE                 replaces the variables in a file by their values
 //	terminate                 sends SIGTERM to what runs in the background
+//	hangup                    sends it SIGHUP
 //	hold ADDRESS              begins a request to the address, and never ends it
 //	sim VARIABLE FLAG…        starts the simulator, with the flags of `inferprobe sim`
 //	server VARIABLE KIND …    starts another server; see handlers
@@ -73,7 +76,10 @@ func TestScripts(t *testing.T) {
 			"until":     until,
 			"port":      port,
 			"fill":      fill,
-			"terminate": terminate,
+			"terminate": signalAll(syscall.SIGTERM),
+			"hangup":    signalAll(syscall.SIGHUP),
+			"gone":      gone,
+			"post":      post,
 			"sim":       startSimulator,
 			"server":    startServer,
 		},
@@ -219,9 +225,33 @@ func fill(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o666))
 }
 
-func terminate(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 0, "terminate")
-	for _, c := range ts.BackgroundCmds() {
-		ts.Check(c.Process.Signal(syscall.SIGTERM))
+// signalAll returns a command that sends a signal to what runs in the background.
+func signalAll(signal syscall.Signal) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		need(ts, neg, args, 0, "terminate, hangup")
+		for _, c := range ts.BackgroundCmds() {
+			if c.ProcessState == nil {
+				ts.Check(c.Process.Signal(signal))
+			}
+		}
+	}
+}
+
+func gone(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "gone URL PATTERN")
+	if answer := get(args[0]); regexp.MustCompile("(?m)" + args[1]).MatchString(answer) {
+		ts.Fatalf("%s has %s", args[0], args[1])
+	}
+}
+
+func post(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 3, "post CODE URL PATTERN")
+	response, err := http.Post(args[1], "", nil)
+	ts.Check(err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	ts.Check(err)
+	if strconv.Itoa(response.StatusCode) != args[0] || !regexp.MustCompile("(?m)"+args[2]).Match(body) {
+		ts.Fatalf("POST %s: %s\n%s", args[1], response.Status, body)
 	}
 }

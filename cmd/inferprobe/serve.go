@@ -1,13 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/version"
@@ -15,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/inferprobe/inferprobe/internal/daemon"
+	"github.com/inferprobe/inferprobe/internal/lease"
 	"github.com/inferprobe/inferprobe/internal/probe"
 	"github.com/inferprobe/inferprobe/internal/web"
 )
@@ -42,6 +46,7 @@ func newServe() *cobra.Command {
 	var file string
 	var logs logFlags
 	var pages webFlags
+	var shared leaseFlags
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Keep measuring: the daemon",
@@ -49,6 +54,9 @@ func newServe() *cobra.Command {
 
 Without --config.file one endpoint comes from the environment: OPENAI_API_BASE_URL, TOKENIZER, HF_TOKEN, and where needed
 OPENAI_API_KEY and MODEL.
+
+SIGHUP, POST /-/reload (with --web.enable-lifecycle) or a change of the file, or of one that holds a key, reloads the
+configuration. Endpoints that did not change go on undisturbed; a file with mistakes changes nothing.
 
 SIGTERM or SIGINT ends it in order: the running stage stops, what it measured is reported, exit code 0. A second signal
 ends it at once.`,
@@ -58,35 +66,76 @@ ends it at once.`,
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), s, pages, 0)
+			leases, err := shared.leases(s)
+			if err != nil {
+				return err
+			}
+			return serve(cmd.Context(), s, pages, leases, 0)
 		},
 	}
 	cmd.Flags().StringVar(&file, "config.file", "", "configuration `file`")
+	cmd.Flags().String(historyDir, "", "`folder` of finished cycles (default history.dir of the file, else /var/lib/inferprobe)")
 	logs.add(cmd.Flags())
 	pages.add(cmd.Flags(), defaultAddress)
+	shared.add(cmd.Flags())
 	return cmd
 }
 
 // serve runs the daemon and its pages until ctx ends or, with cycles > 0, each endpoint has been measured that often.
-func serve(ctx context.Context, s *session, pages webFlags, cycles int) error {
+func serve(ctx context.Context, s *session, pages webFlags, leases *lease.Leases, cycles int) error {
 	s.announceEnd(ctx)
 	registry := prometheus.NewRegistry()
-	d := daemon.New(daemon.Options{
-		Config: s.config, Version: version.Version, Registry: registry, Hub: s.hub, Log: s.log,
+	options := daemon.Options{
+		Config: s.config, Load: s.reload, Version: version.Version, Registry: registry, Hub: s.hub, Log: s.log,
 		Progress: s.screen.progress,
 		Finished: func(c *probe.Cycle) {
 			s.screen.finished(c.Endpoint.Name)
 			s.printReport(c)
 		},
-	})
+	}
+	if leases != nil { // or the interface would hold a nil pointer
+		options.Leases = leases
+	}
+	d := daemon.New(options)
 	server := web.NewServer(web.Options{
 		Addresses: pages.addresses, ConfigFile: pages.configFile, Gatherer: registry, Registerer: registry,
-		State: d, Lifecycle: pages.lifecycle, Logger: s.log, Version: version.Version,
+		State: d, Lifecycle: pages.lifecycle, Control: d, Logger: s.log, Version: version.Version,
 	})
 	if err := server.Listen(); err != nil {
 		return listenError(err)
 	}
-	return alongside(ctx, server, func(ctx context.Context) { d.Serve(ctx, cycles) })
+	var failed error
+	err := alongside(ctx, server, func(ctx context.Context) {
+		failed = withLeases(ctx, leases, func(ctx context.Context) {
+			following, stop := context.WithCancel(ctx)
+			var follower sync.WaitGroup
+			if s.reload != nil {
+				follower.Go(func() { follow(following, d) })
+			}
+			d.Serve(ctx, cycles)
+			stop()
+			follower.Wait()
+		})
+	})
+	return cmp.Or(failed, err)
+}
+
+// follow reloads the configuration when its files change and at SIGHUP, until ctx ends.
+func follow(ctx context.Context, d *daemon.Daemon) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	var watch sync.WaitGroup
+	watch.Go(func() { d.Watch(ctx) })
+	defer watch.Wait()
+	for {
+		select {
+		case <-signals:
+			_ = d.Reload(ctx) // which logs what is wrong
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // listenError tells an address that cannot be had now from one, or a web configuration, that is wrong.

@@ -8,16 +8,19 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/inferprobe/inferprobe/internal/config"
+	"github.com/inferprobe/inferprobe/internal/logging"
 	"github.com/inferprobe/inferprobe/internal/probe"
 	"github.com/inferprobe/inferprobe/internal/tokenizer"
 )
 
 // session is what every command that measures needs.
 type session struct {
-	config *config.Config
-	hub    *tokenizer.Hub
-	screen *screen
-	log    *slog.Logger
+	config   *config.Config
+	reload   func() (*config.Config, error) // reads the configuration anew; nil where it cannot change
+	hub      *tokenizer.Hub
+	screen   *screen
+	log      *slog.Logger
+	redactor *logging.Redactor
 }
 
 // begin loads the configuration and sets up log and screen.
@@ -26,7 +29,18 @@ func begin(cmd *cobra.Command, file string, l *logFlags) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return beginWith(c, l)
+	s, err := beginWith(c, l)
+	if err != nil {
+		return nil, err
+	}
+	s.reload = func() (*config.Config, error) {
+		c, err := load(cmd, file)
+		if err == nil {
+			s.redactor.Add(c.Secrets()...)
+		}
+		return c, err
+	}
+	return s, nil
 }
 
 func beginWith(c *config.Config, l *logFlags) (*session, error) {
@@ -34,14 +48,15 @@ func beginWith(c *config.Config, l *logFlags) (*session, error) {
 	if err != nil {
 		return nil, usageError(err)
 	}
-	s := &session{config: c, hub: hub, screen: newScreen(file{os.Stdout}, file{os.Stderr}, os.Getenv)}
-	if s.log, err = l.logger(s.screen, append(c.Secrets(), hub.Token)); err != nil {
-		return nil, err
+	s := &session{
+		config: c, hub: hub, screen: newScreen(file{os.Stdout}, file{os.Stderr}, os.Getenv),
+		redactor: new(logging.Redactor),
+	}
+	s.redactor.Add(append(c.Secrets(), hub.Token)...)
+	if s.log, err = logging.New(s.screen, l.format, l.level, s.redactor); err != nil {
+		return nil, usageError(err)
 	}
 	s.screen.log, hub.Logger = s.log, s.log
-	for _, w := range c.Warnings {
-		s.log.Warn(w.Error())
-	}
 	return s, nil
 }
 

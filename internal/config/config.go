@@ -12,15 +12,19 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/robfig/cron/v3"
+
 	"github.com/inferprobe/inferprobe/internal/probe"
+	"github.com/inferprobe/inferprobe/internal/schedule"
 )
 
 // Config is a valid configuration. It does not change once it is loaded.
 type Config struct {
 	Endpoints []Endpoint
+	Limits    Limits
 	Metrics   Metrics
 	History   History
-	Warnings  Errors // what the file sets in vain
+	Files     []string // what it was read from: the file, and those that hold keys
 }
 
 // Secrets returns every secret value, so that it can be kept out of logs.
@@ -38,6 +42,7 @@ func (c *Config) Secrets() []string {
 type file struct {
 	Endpoints []Endpoint `mapstructure:"endpoints"`
 	Defaults  Defaults   `mapstructure:"defaults"`
+	Limits    Limits     `mapstructure:"limits"`
 	Metrics   Metrics    `mapstructure:"metrics"`
 	History   History    `mapstructure:"history"`
 }
@@ -110,9 +115,9 @@ func (o Objectives) Probe() probe.Objectives {
 
 // Sweep says when a whole cycle runs and what it is made of.
 type Sweep struct {
-	Interval       time.Duration `mapstructure:"interval"` // from start to start; of no meaning where Cron is set
+	Interval       time.Duration `mapstructure:"interval"` // from start to start, 0 = no cycles; of no meaning beside Cron
 	Cron           string        `mapstructure:"cron"`     // five fields or a descriptor; "" = by Interval
-	Windows        []Window      `mapstructure:"windows"`  // when cycles may start; none = always
+	Windows        []Window      `mapstructure:"windows"`  // when cycles may run; none = always
 	PromptTokens   Length        `mapstructure:"prompt_tokens"`
 	OutputTokens   Length        `mapstructure:"output_tokens"`
 	Profile        probe.Profile `mapstructure:"profile"`
@@ -124,9 +129,24 @@ type Sweep struct {
 	MaxConcurrency int           `mapstructure:"max_concurrency"`
 }
 
+// Plan returns when the cycles of the endpoint of that name are due.
+func (s Sweep) Plan(name string) schedule.Plan {
+	p := schedule.Plan{Name: name, Interval: s.Interval}
+	if s.Cron != "" {
+		p.Cron, _ = cron.ParseStandard(s.Cron) // a valid configuration has no other
+	}
+	for _, w := range s.Windows {
+		p.Windows = append(p.Windows, w.Window)
+	}
+	return p
+}
+
+// Scheduled reports whether cycles are wanted at all.
+func (s Sweep) Scheduled() bool { return s.Interval > 0 || s.Cron != "" }
+
 // Canary says how the light requests between sweeps look.
 type Canary struct {
-	Interval     time.Duration `mapstructure:"interval"`
+	Interval     time.Duration `mapstructure:"interval"` // from start to start, 0 = no canary
 	PromptTokens Length        `mapstructure:"prompt_tokens"`
 	OutputTokens Length        `mapstructure:"output_tokens"`
 }
@@ -153,10 +173,16 @@ type Metrics struct {
 	Histograms string `mapstructure:"histograms"` // "both", "native" or "classic"
 }
 
+// Limits are those of the whole process.
+type Limits struct {
+	ConcurrentSweeps int `mapstructure:"concurrent_sweeps"` // cycles that run at the same time
+}
+
 // History says where cycles are kept and how many of them.
 type History struct {
-	Dir    string `mapstructure:"dir"`
-	Cycles int    `mapstructure:"cycles"` // of each endpoint
+	Dir    string        `mapstructure:"dir"`     // "" = in memory only
+	Cycles int           `mapstructure:"cycles"`  // of each endpoint
+	MaxAge time.Duration `mapstructure:"max_age"` // 0 = no limit
 }
 
 // Length is a number of tokens with its spread, as probe.Length has it; the file gives a number or a mapping.

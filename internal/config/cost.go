@@ -4,14 +4,17 @@ import (
 	"time"
 
 	"github.com/inferprobe/inferprobe/internal/probe"
+	"github.com/inferprobe/inferprobe/internal/schedule"
 )
 
-// Cost is what an endpoint's sweeps can cost it. How many requests a closed loop makes depends on how fast the endpoint
+// Cost is what measuring an endpoint can cost it. How many requests a closed loop makes depends on how fast the endpoint
 // is, so that only some schedules have a bound that is known beforehand.
 type Cost struct {
 	Stages           int           // of a cycle
 	LongestCycle     time.Duration // every stage at its full length
 	CyclesPerDay     float64       // at most: a start that comes due while a cycle runs is skipped
+	CanariesPerDay   float64       // at most: those that come due while a cycle runs are left out
+	CanaryTokens     float64       // per day
 	TokensPerRequest int           // mean of prompt and output together
 
 	// Synchronous and Throughput say how the requests of a cycle follow from the endpoint's speed: about
@@ -30,8 +33,12 @@ func (e *Endpoint) Cost() Cost {
 	s := e.Sweep
 	c := Cost{
 		Stages:           1,
-		CyclesPerDay:     float64(24*time.Hour) / float64(s.Interval),
+		CyclesPerDay:     perDay(s.Plan(e.Name)),
 		TokensPerRequest: s.PromptTokens.Mean + s.OutputTokens.Mean,
+	}
+	if every := e.Canary.Interval; every > 0 {
+		c.CanariesPerDay = float64(24*time.Hour) / float64(every)
+		c.CanaryTokens = c.CanariesPerDay * float64(e.Canary.PromptTokens.Mean+e.Canary.OutputTokens.Mean)
 	}
 	switch s.Profile {
 	case probe.ProfileSweep:
@@ -59,4 +66,25 @@ func (e *Endpoint) Cost() Cost {
 	}
 	c.TokensPerDay = c.RequestsPerCycle * float64(c.TokensPerRequest) * c.CyclesPerDay
 	return c
+}
+
+// perDay returns how often a schedule comes due in a day, as the mean over four weeks.
+func perDay(p schedule.Plan) float64 {
+	if p.Cron == nil && p.Interval == 0 {
+		return 0
+	}
+	if p.Cron == nil && len(p.Windows) == 0 {
+		return float64(24*time.Hour) / float64(p.Interval)
+	}
+	const most = 10_000 // starts that are counted
+	from := time.Date(2026, time.January, 5, 0, 0, 0, 0, time.UTC)
+	to, starts := from.AddDate(0, 0, 28), 0
+	last := from
+	for next := p.Next(from); !next.IsZero() && next.Before(to) && starts < most; next = p.After(next) {
+		starts, last = starts+1, next
+	}
+	if starts == most {
+		to = last
+	}
+	return float64(starts) / to.Sub(from).Hours() * 24
 }

@@ -56,8 +56,10 @@ func defaults() map[string]any {
 // fileDefaults are the built-in values of the file's keys outside of endpoints.
 func fileDefaults() map[string]any {
 	return map[string]any{
-		"metrics.histograms": HistogramsBoth,
-		"history.dir":        "/var/lib/inferprobe",
-		"history.cycles":     500,
+		"limits.concurrent_sweeps": 8,
+		"metrics.histograms":       HistogramsBoth,
+		"history.dir":              "/var/lib/inferprobe",
+		"history.cycles":           500,
+		"history.max_age":          90 * 24 * time.Hour,
 	}
 }

@@ -60,8 +60,19 @@ func load(path string, content []byte) (*Config, error) {
 		cfg.Endpoints = append(cfg.Endpoints, e)
 	}
 	c.file(cfg, d)
-	cfg.Warnings = d.warnings()
+	cfg.Files = files(path, cfg.Endpoints)
 	return c.result(cfg)
+}
+
+// files returns what the configuration at path is made of.
+func files(path string, endpoints []Endpoint) []string {
+	list := []string{path}
+	for i := range endpoints {
+		if key := endpoints[i].APIKeyFile; key != "" && !slices.Contains(list, key) {
+			list = append(list, key)
+		}
+	}
+	return list
 }
 
 // result returns cfg, or what is wrong with it.
@@ -239,13 +250,14 @@ func decodeEndpoint(v *viper.Viper) (Endpoint, error) {
 func decodeRest(v *viper.Viper) (*Config, error) {
 	setDefaults(v, "", fileDefaults())
 	var rest struct {
+		Limits  Limits  `mapstructure:"limits"`
 		Metrics Metrics `mapstructure:"metrics"`
 		History History `mapstructure:"history"`
 	}
 	if err := v.Unmarshal(&rest, strict); err != nil {
 		return nil, err
 	}
-	return &Config{Metrics: rest.Metrics, History: rest.History}, nil
+	return &Config{Limits: rest.Limits, Metrics: rest.Metrics, History: rest.History}, nil
 }
 
 // strict switches viper's conversions off: the values have their types already.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/spf13/pflag"
 
 	"github.com/inferprobe/inferprobe/internal/config"
@@ -176,7 +177,7 @@ history: {cycles: 7}
 	check("objectives merge by key", b.Objectives.Probe(),
 		probe.Objectives{TimeToFirstTokenP90: 2 * time.Second, ErrorRate: 0.01})
 	check("what nobody sets is built in", b.Sweep.Rates, 9)
-	check("history merges by key", cfg.History, config.History{Dir: "/var/lib/inferprobe", Cycles: 7})
+	check("history merges by key", cfg.History, config.History{Dir: "/var/lib/inferprobe", Cycles: 7, MaxAge: 90 * 24 * time.Hour})
 	check("metrics are built in", cfg.Metrics.Histograms, "both")
 }
 
@@ -259,30 +260,6 @@ endpoints:
 	}
 }
 
-func TestWarnings(t *testing.T) {
-	cleanEnv(t)
-	cfg := load(t, `
-endpoints:
-  - url: http://a/v1
-    sweep: {cron: "0 3 * * *", rates: 3}
-    canary:
-defaults:
-  guards: {tokens_per_day: 20M}
-`)
-	var got []string
-	for _, w := range cfg.Warnings {
-		w.Source = "f"
-		got = append(got, w.Error())
-	}
-	want := []string{
-		"f:4:19: endpoints[0].sweep.cron: is read and checked, but has no effect yet",
-		"f:7:28: defaults.guards.tokens_per_day: is read and checked, but has no effect yet",
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
-	}
-}
-
 // runFlags are the flags of `inferprobe run` as it declares them, in every way it could.
 func runFlags(t *testing.T, args ...string) (*pflag.FlagSet, map[string]string) {
 	t.Helper()
@@ -316,9 +293,10 @@ func TestFromFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	withoutFiles := cmpopts.IgnoreFields(config.Config{}, "Files")
 	want := load(t, `endpoints: [{url: "http://from-env:8000/v1", model: env-model, tokenizer: env-tokenizer,
   api_key_env: OPENAI_API_KEY}]`)
-	if diff := cmp.Diff(want, cfg); diff != "" {
+	if diff := cmp.Diff(want, cfg, withoutFiles); diff != "" {
 		t.Errorf("FromEnv: -file +env:\n%s", diff)
 	}
 
@@ -330,7 +308,7 @@ func TestFromFlags(t *testing.T) {
 	want = load(t, `endpoints: [{url: "http://from-env:8000/v1", model: flag-model, tokenizer: env-tokenizer,
   api_key_env: OPENAI_API_KEY,
   sweep: {prompt_tokens: 64, profile: constant, rate: [1, 2.5], max_duration: 30s}}]`)
-	if diff := cmp.Diff(want, cfg); diff != "" {
+	if diff := cmp.Diff(want, cfg, withoutFiles); diff != "" {
 		t.Errorf("FromFlags: -file +flags:\n%s", diff)
 	}
 }
@@ -429,13 +407,27 @@ func TestCost(t *testing.T) {
 		{"open loop", "profile: poisson, rate: [1, 2], max_duration: 10s, max_requests: 15, interval: 1d",
 			config.Cost{Stages: 2, LongestCycle: 20 * time.Second, CyclesPerDay: 1, TokensPerRequest: 640,
 				RequestsPerCycle: 25, TokensPerDay: 25 * 640}},
+		{"no cycles", "interval: 0s", config.Cost{Stages: 11, LongestCycle: 22 * time.Minute, TokensPerRequest: 640,
+			Synchronous: 5, Throughput: 6}},
+		{"on weekdays", "cron: 0 3 * * Mon-Fri", config.Cost{Stages: 11, LongestCycle: 22 * time.Minute,
+			CyclesPerDay: 5.0 / 7, TokensPerRequest: 640, Synchronous: 5, Throughput: 6}},
+		{"at night", "interval: 30m, windows: [00:00-06:00]", config.Cost{Stages: 11, LongestCycle: 22 * time.Minute,
+			CyclesPerDay: 12, TokensPerRequest: 640, Synchronous: 5, Throughput: 6}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			e := load(t, "endpoints: [{url: http://host/v1, sweep: {"+tt.sweep+"}}]").Endpoints[0]
-			if diff := cmp.Diff(tt.want, e.Cost()); diff != "" {
+			e := load(t, "endpoints: [{url: http://host/v1, canary: {interval: 0s}, sweep: {"+tt.sweep+"}}]").Endpoints[0]
+			if diff := cmp.Diff(tt.want, e.Cost(), cmpopts.EquateApprox(0.05, 0)); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestCostOfTheCanary(t *testing.T) {
+	cleanEnv(t)
+	c := load(t, "endpoints: [{url: http://host/v1}]").Endpoints[0].Cost()
+	if c.CanariesPerDay != 1440 || c.CanaryTokens != 1440*160 {
+		t.Errorf("%+v", c)
 	}
 }
 
@@ -457,5 +449,26 @@ func TestHigherConcurrencyRaisesTheLimitInFlight(t *testing.T) {
 				t.Errorf("at most %d in flight, want %d", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestFiles has every file that a change of the configuration can show in be named, once.
+func TestFiles(t *testing.T) {
+	cleanEnv(t)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "c.yaml")
+	for name, text := range map[string]string{"c.yaml": `
+endpoints: [{url: http://a/v1, api_key_file: a.key}, {url: http://b/v1}, {url: http://c/v1, api_key_file: a.key}]
+`, "a.key": "sk-test-1"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{path, filepath.Join(dir, "a.key")}, cfg.Files); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }

@@ -158,7 +158,7 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	example.Warnings = nil
+	example.Files, minimal.Files = nil, nil
 	empty := cmp.Transformer("empty", func(l []float64) int { return len(l) })
 	noWindows := cmp.Transformer("windows", func(l []Window) int { return len(l) })
 	if diff := cmp.Diff(minimal, example, empty, noWindows); diff != "" {

@@ -50,7 +50,7 @@ func (c *checker) endpoint(e *Endpoint, locate locator) {
 	c.key(e)
 	c.labels(e.Labels)
 	c.sweep(&e.Sweep)
-	c.atLeast("canary.interval", e.Canary.Interval, time.Second)
+	c.atLeastOrNone("canary.interval", e.Canary.Interval, time.Second)
 	c.length("canary.prompt_tokens", e.Canary.PromptTokens)
 	c.length("canary.output_tokens", e.Canary.OutputTokens)
 	if _, set := c.locate("guards.max_in_flight"); !set {
@@ -172,11 +172,9 @@ func (c *checker) labels(labels []Label) {
 }
 
 func (c *checker) sweep(s *Sweep) {
-	c.atLeast("sweep.interval", s.Interval, time.Second)
+	c.atLeastOrNone("sweep.interval", s.Interval, time.Second)
 	if s.Cron != "" {
-		if _, err := cron.ParseStandard(s.Cron); err != nil {
-			c.fail("sweep.cron", "%s is not a schedule: %v; write for example %q", quoted(s.Cron), err, "0 3 * * *")
-		}
+		c.cron(s.Cron)
 	}
 	c.length("sweep.prompt_tokens", s.PromptTokens)
 	c.length("sweep.output_tokens", s.OutputTokens)
@@ -187,6 +185,20 @@ func (c *checker) sweep(s *Sweep) {
 	c.atLeast("sweep.max_duration", s.MaxDuration, time.Second)
 	c.between("sweep.max_requests", s.MaxRequests, 0, 1<<31-1)
 	c.between("sweep.max_concurrency", s.MaxConcurrency, 1, maxConcurrency)
+}
+
+// cron refuses, beside what is no schedule, one that never comes due, and "@every", which would start anew with each
+// restart.
+func (c *checker) cron(text string) {
+	parsed, err := cron.ParseStandard(text)
+	switch {
+	case err != nil:
+		c.fail("sweep.cron", "%s is not a schedule: %v; write for example %q", quoted(text), err, "0 3 * * *")
+	case strings.Contains(text, "@every"):
+		c.fail("sweep.cron", "%s is an interval; write it as sweep.interval", quoted(text))
+	case parsed.Next(time.Now()).IsZero():
+		c.fail("sweep.cron", "%s never comes due; write for example %q", quoted(text), "0 3 * * *")
+	}
 }
 
 // rates checks the rates of the open-loop profiles, which need them, against the profile.
@@ -247,6 +259,12 @@ func (c *checker) atLeast(key string, d, least time.Duration) {
 	}
 }
 
+func (c *checker) atLeastOrNone(key string, d, least time.Duration) {
+	if d != 0 && d < least {
+		c.fail(key, "%v is too short; use at least %v, or 0s for none", d, least)
+	}
+}
+
 func (c *checker) between(key string, n, least, most int) {
 	if n < least || n > most {
 		c.fail(key, "%d is out of range; use %d to %d", n, least, most)
@@ -261,8 +279,7 @@ func (c *checker) file(cfg *Config, d *document) {
 		c.fail("endpoints", "there is none; the least is an endpoint with its url: [{url: http://host:8000/v1}]")
 	}
 	word(c, "metrics.histograms", cfg.Metrics.Histograms, Histograms())
-	if cfg.History.Dir == "" {
-		c.fail("history.dir", "is empty; name a folder")
-	}
+	c.between("limits.concurrent_sweeps", cfg.Limits.ConcurrentSweeps, 1, maxConcurrency)
 	c.between("history.cycles", cfg.History.Cycles, 1, maxCycles)
+	c.atLeastOrNone("history.max_age", cfg.History.MaxAge, time.Hour)
 }

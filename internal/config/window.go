@@ -5,14 +5,13 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/inferprobe/inferprobe/internal/schedule"
 )
 
-// Window is a daily span of time on some days of the week. One that ends before it begins reaches into the next day.
+// Window is a window as it was written.
 type Window struct {
-	Days     []time.Weekday // those on which it begins
-	From, To time.Duration  // since midnight
-	Location *time.Location
-
+	schedule.Window
 	text string
 }
 
@@ -25,7 +24,7 @@ func (w Window) MarshalText() ([]byte, error) { return []byte(w.text), nil }
 // parseWindow takes "[days] HH:MM-HH:MM [zone]": days as Mon-Fri or Sat,Sun, all if left out; an IANA zone, UTC if left
 // out.
 func parseWindow(text string) (Window, error) {
-	w := Window{Location: time.UTC, text: text}
+	w := Window{Window: schedule.Window{Location: time.UTC}, text: text}
 	fields := strings.Fields(text)
 	fail := func(why string) (Window, error) {
 		return Window{}, fmt.Errorf("%s is not a window%s; write for example Mon-Fri 22:00-06:00 Europe/Berlin",

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,11 +58,25 @@ type harness struct {
 	cycles []*probe.Cycle
 }
 
+// configure returns the configuration of a daemon with these endpoints and a history of its own.
+func configure(t *testing.T, endpoints ...config.Endpoint) *config.Config {
+	return &config.Config{
+		Endpoints: endpoints, Limits: config.Limits{ConcurrentSweeps: 8},
+		Metrics: config.Metrics{Histograms: "classic"}, History: config.History{Dir: t.TempDir(), Cycles: 100},
+	}
+}
+
 func start(t *testing.T, endpoints ...config.Endpoint) *harness {
+	t.Helper()
+	return startWith(t, Options{Config: configure(t, endpoints...)})
+}
+
+// startWith returns a daemon with some of its options.
+func startWith(t *testing.T, o Options) *harness {
 	t.Helper()
 	h := &harness{registry: prometheus.NewPedanticRegistry()}
 	h.Daemon = New(Options{
-		Config:   &config.Config{Endpoints: endpoints, Metrics: config.Metrics{Histograms: "classic"}},
+		Config: o.Config, Load: o.Load, Leases: o.Leases,
 		Registry: h.registry, Hub: &tokenizer.Hub{}, Log: slog.New(slog.DiscardHandler),
 		Finished: func(c *probe.Cycle) {
 			if !h.busy.CompareAndSwap(false, true) {
@@ -289,61 +302,6 @@ func TestPanicIsAFailedCycle(t *testing.T) {
 	if running, _ := h.value(t, "cycle_in_progress", "endpoint", "bad"); running != 0 {
 		t.Error("the cycle is still in progress")
 	}
-}
-
-// TestOverrun lets an hourly cycle last for three and a half hours: three were due meanwhile, and are not caught up
-// with.
-func TestOverrun(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := start(t, endpoint("a", "http://127.0.0.1:1"))
-		p := h.probes[0]
-		started := time.Now()
-		time.Sleep(3*time.Hour + 30*time.Minute)
-		ended := time.Now()
-		if !h.wait(t.Context(), p, started) {
-			t.Fatal("told to stop")
-		}
-		if n, _ := h.value(t, "runs_skipped_total", "endpoint", "a", "reason", "overrun"); n != 3 {
-			t.Errorf("%v skipped, want 3", n)
-		}
-		if waited := time.Since(ended); waited > time.Hour {
-			t.Errorf("waited for %s, longer than the interval", waited)
-		}
-		if due := h.Endpoints()[0].NextStart; !due.Equal(time.Now()) {
-			t.Errorf("the next start was told to be at %s, it is %s", due, time.Now())
-		}
-		if next, _ := h.value(t, "cycle_next_start_timestamp_seconds", "endpoint", "a"); int64(next) != time.Now().Unix() {
-			t.Errorf("cycle_next_start_timestamp_seconds is %v", next)
-		}
-	})
-}
-
-func TestShortCyclesSkipNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := start(t, endpoint("a", "http://127.0.0.1:1"))
-		var starts []time.Time
-		for range 4 {
-			started := time.Now()
-			time.Sleep(10 * time.Minute)
-			if !h.wait(t.Context(), h.probes[0], started) {
-				t.Fatal("told to stop")
-			}
-			starts = append(starts, time.Now())
-		}
-		for i := 1; i < len(starts); i++ {
-			if gap := starts[i].Sub(starts[i-1]); gap != time.Hour {
-				t.Errorf("%s between two cycles, want 1h", gap)
-			}
-		}
-		if n, _ := h.value(t, "runs_skipped_total", "endpoint", "a", "reason", "overrun"); n != 0 {
-			t.Errorf("%v skipped", n)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if h.wait(ctx, h.probes[0], time.Now()) {
-			t.Error("waits although it is told to stop")
-		}
-	})
 }
 
 // clientOf tells requests of different cycles apart: each has a client of its own, whose requests' ids begin alike.

@@ -20,19 +20,24 @@ type observer struct {
 
 // Discovered renames the endpoint's series where its model was not configured.
 func (o *observer) Discovered(e probe.Endpoint) {
-	if e.Model == o.probe.model() {
+	p := o.probe
+	if e.Model == p.model() {
 		return
 	}
 	o.log.Info("endpoint discovered", "url", e.URL, "model", e.Model)
-	o.probe.metrics = o.daemon.metrics.Add(e, labels(o.probe.config), o.probe.target.Plan.StageNames())
-	o.probe.set(func(s *status) { s.model = e.Model })
+	p.set(func(s *status) { s.model = e.Model })
+	o.daemon.show(p, nil)
 }
 
-func (o *observer) Record(stage string, r *probe.Result) { o.probe.metrics.Record(stage, r) }
+func (o *observer) Record(stage string, r *probe.Result) {
+	o.probe.series().Record(stage, r)
+	o.daemon.spend(o.probe, r)
+}
 
 func (o *observer) Progress(p sweep.Progress) {
-	o.probe.metrics.InFlight(p.InFlight - o.inFlight)
+	o.probe.series().InFlight(p.InFlight - o.inFlight)
 	o.inFlight = p.InFlight
+	o.daemon.affordable(o.probe)
 	o.probe.set(func(s *status) { s.stage = p.Stage })
 	if p.Done {
 		o.log.Info("stage finished", "stage", p.Stage, "of", fmt.Sprintf("%d/%d", p.Index, p.Of),

@@ -2,8 +2,11 @@ package daemon
 
 import (
 	"bytes"
+	"cmp"
+	"slices"
 	"time"
 
+	"github.com/inferprobe/inferprobe/internal/metrics"
 	"github.com/inferprobe/inferprobe/internal/probe"
 	"github.com/inferprobe/inferprobe/internal/report"
 	"github.com/inferprobe/inferprobe/internal/web"
@@ -15,16 +18,21 @@ const kept = 20
 const (
 	stateWaiting = "waiting"
 	stateRunning = "running"
+	stateStandby = "standby" // another replica measures it
 	stateStopped = "stopped"
 )
 
 // status is what the web pages show of an endpoint.
 type status struct {
-	state  string
-	stage  string // the running one
-	model  string // as discovered
-	next   time.Time
-	cycles []*probe.Cycle // newest first
+	state     string
+	paused    bool
+	stage     string // the running one
+	model     string // as discovered
+	next      time.Time
+	lastStart time.Time // of a cycle
+	interrupt func()    // ends the running cycle; nil while none runs
+	canary    *web.CanaryStatus
+	cycles    []web.CycleStatus // newest first
 }
 
 func (p *endpointProbe) set(change func(*status)) {
@@ -35,33 +43,55 @@ func (p *endpointProbe) set(change func(*status)) {
 
 func (p *endpointProbe) finished(c *probe.Cycle) {
 	p.set(func(s *status) {
-		s.state, s.stage = stateWaiting, ""
-		s.cycles = append([]*probe.Cycle{c}, s.cycles[:min(len(s.cycles), kept-1)]...)
+		s.state, s.stage, s.interrupt = stateWaiting, "", nil
+		s.cycles = append([]web.CycleStatus{cycleStatus(c)}, s.cycles[:min(len(s.cycles), kept-1)]...)
 	})
+}
+
+// next shows when the next cycle is due, the zero time if none is.
+func (p *endpointProbe) next(due time.Time) {
+	p.series().NextStart(due)
+	p.set(func(s *status) { s.next = due })
+}
+
+// series returns what fills the endpoint's series.
+func (p *endpointProbe) series() *metrics.Endpoint {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.metrics
+}
+
+func (p *endpointProbe) paused() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.status.paused
+}
+
+// endpoint returns what names the endpoint, its model as discovered.
+func (p *endpointProbe) endpoint() probe.Endpoint {
+	return probe.Endpoint{Name: p.config.Name, Model: p.model(), URL: p.config.URL}
 }
 
 // model returns the model's name as discovered, or as configured.
 func (p *endpointProbe) model() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.status.model != "" {
-		return p.status.model
-	}
-	return p.config.Model
+	return cmp.Or(p.status.model, p.config.Model)
 }
 
-// Endpoints returns the state of every endpoint.
+// Endpoints returns the state of every endpoint. It implements web.State.
 func (d *Daemon) Endpoints() []web.EndpointStatus {
-	out := make([]web.EndpointStatus, len(d.probes))
-	for i, p := range d.probes {
+	d.mu.Lock()
+	probes := d.probes
+	d.mu.Unlock()
+	out := make([]web.EndpointStatus, len(probes))
+	for i, p := range probes {
 		model := p.model()
 		p.mu.Lock()
 		out[i] = web.EndpointStatus{
 			Name: p.config.Name, Model: model, URL: p.config.URL,
-			State: p.status.state, Stage: p.status.stage, NextStart: p.status.next,
-		}
-		for _, c := range p.status.cycles {
-			out[i].Cycles = append(out[i].Cycles, cycleStatus(c))
+			State: p.status.state, Paused: p.status.paused, Stage: p.status.stage, NextStart: p.status.next,
+			Canary: p.status.canary, Cycles: slices.Clone(p.status.cycles),
 		}
 		p.mu.Unlock()
 		if len(out[i].Cycles) > 0 {
@@ -86,22 +116,15 @@ func cycleStatus(c *probe.Cycle) web.CycleStatus {
 	return s
 }
 
-// Report returns a cycle's report as JSON.
+// Report returns a cycle's report as JSON. It implements web.State.
 func (d *Daemon) Report(id string) ([]byte, bool) {
-	for _, p := range d.probes {
-		p.mu.Lock()
-		cycles := p.status.cycles
-		p.mu.Unlock()
-		for _, c := range cycles {
-			if c.ID != id {
-				continue
-			}
-			var b bytes.Buffer
-			if err := report.WriteJSON(&b, c); err != nil {
-				return nil, false
-			}
-			return b.Bytes(), true
-		}
+	c := d.history.Cycle(id)
+	if c == nil {
+		return nil, false
 	}
-	return nil, false
+	var b bytes.Buffer
+	if err := report.WriteJSON(&b, c); err != nil {
+		return nil, false
+	}
+	return b.Bytes(), true
 }

@@ -29,6 +29,8 @@ type Endpoint struct {
 	cycleInProgress prometheus.Gauge
 	cycleNextStart  prometheus.Gauge
 	cycleLastEnd    prometheus.Gauge
+	paused          prometheus.Gauge
+	tokenBudget     prometheus.Gauge
 
 	mu      sync.RWMutex
 	closed  bool
@@ -104,9 +106,14 @@ func (e *Endpoint) create(fresh bool) {
 	for _, reason := range probe.CycleFailureReasons() {
 		f.cycleFailures.WithLabelValues(name, model, reason)
 	}
-	f.runsSkipped.WithLabelValues(name, model, SkipOverrun)
+	for _, reason := range skipReasons() {
+		f.runsSkipped.WithLabelValues(name, model, reason)
+	}
+	e.paused = f.paused.WithLabelValues(name, model)
+	e.tokenBudget = f.tokenBudget.WithLabelValues(name, model)
 	if fresh {
 		e.success.Set(math.NaN())
+		e.tokenBudget.Set(math.NaN())
 	}
 	e.setRunning(e.running)
 	e.cycleNextStart.Set(timestamp(e.next))
@@ -299,27 +306,63 @@ func (e *Endpoint) CycleEnded(c *probe.Cycle) {
 	} else {
 		e.last = c
 	}
-	success, known := verdict(c)
-	if !known {
+	if success, known := verdict(c); known {
+		e.answered(success, c.Ended)
+	}
+}
+
+// Restore shows the values of a cycle that ended in an earlier process, without counting it.
+func (e *Endpoint) Restore(c *probe.Cycle) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
 		return
 	}
-	e.success.Set(number(success))
-	e.lastProbe.Set(timestamp(c.Ended))
-	if success {
-		e.lastSuccess.Set(timestamp(c.Ended))
+	e.last, e.server = c, c.Server
+	e.cycleLastEnd.Set(timestamp(c.Ended))
+	if success, known := verdict(c); known {
+		e.answered(success, c.Ended)
 	}
+}
+
+// CanaryEnded says whether the endpoint answered a canary's request.
+func (e *Endpoint) CanaryEnded(success bool, at time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.closed {
+		e.answered(success, at)
+	}
+}
+
+func (e *Endpoint) answered(success bool, at time.Time) {
+	e.success.Set(number(success))
+	e.lastProbe.Set(timestamp(at))
+	if success {
+		e.lastSuccess.Set(timestamp(at))
+	}
+}
+
+// Paused says whether an operator has paused the measuring.
+func (e *Endpoint) Paused(paused bool) { e.paused.Set(number(paused)) }
+
+// TokenBudget says how many tokens the endpoint may still be asked for on this day.
+func (e *Endpoint) TokenBudget(left int64) { e.tokenBudget.Set(float64(left)) }
+
+// OfEndpoint reports whether a failure of that reason says something about the endpoint, and not only about us.
+func OfEndpoint(reason string) bool {
+	switch reason {
+	case probe.CycleTokenizer, probe.CycleContext, probe.CycleInterrupted, probe.CycleInternal,
+		string(probe.ReasonCancelled), string(probe.ReasonClientOverload):
+		return false
+	}
+	return true
 }
 
 // verdict says whether the endpoint answered, and whether the cycle can tell: what went wrong on our own side says
 // nothing about the endpoint.
 func verdict(c *probe.Cycle) (success, known bool) {
 	if c.Failure != nil {
-		switch c.Failure.Reason {
-		case probe.CycleTokenizer, probe.CycleContext, probe.CycleInterrupted, probe.CycleInternal,
-			string(probe.ReasonCancelled), string(probe.ReasonClientOverload):
-			return false, false
-		}
-		return false, true
+		return false, OfEndpoint(c.Failure.Reason)
 	}
 	answered := slices.ContainsFunc(c.Stages, func(s probe.Stage) bool { return s.Completed > 0 })
 	return answered, true

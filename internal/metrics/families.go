@@ -82,8 +82,11 @@ type families struct {
 	cycleNextStart   *prometheus.GaugeVec
 	cycleLastEnd     *prometheus.GaugeVec
 	runsSkipped      *prometheus.CounterVec
+	paused           *prometheus.GaugeVec
+	tokenBudget      *prometheus.GaugeVec
 	configSuccessful prometheus.Gauge
 	configSuccess    prometheus.Gauge
+	historyWritable  prometheus.Gauge
 }
 
 func declare(b *builder) families {
@@ -138,12 +141,12 @@ func declare(b *builder) families {
 		requestsInFlight: b.gauge("requests_in_flight", "Requests that wait for their answer now.", endpoint),
 
 		probeSuccess: b.gauge("probe_success",
-			"Whether the last cycle found the endpoint answering; NaN before the first. "+
+			"Whether the last cycle or canary found the endpoint answering; NaN before the first. "+
 				"Troubles of the prober's own do not change it.", endpoint),
 		lastProbe: b.gauge("last_probe_timestamp_seconds",
-			"When the last cycle that says something about the endpoint ended; 0 before the first.", endpoint),
+			"When the last cycle or canary that says something about the endpoint ended; 0 before the first.", endpoint),
 		lastSuccess: b.gauge("last_success_timestamp_seconds",
-			"When the last successful cycle ended; 0 before the first.", endpoint),
+			"When the last successful cycle or canary ended; 0 before the first.", endpoint),
 		cycles: b.counter("cycles_total", "Cycles that ended, failed ones included.", endpoint),
 		cycleFailures: b.counter("cycle_failures_total",
 			"Cycles that could not be run to their end, by reason.", endpointReason),
@@ -155,10 +158,17 @@ func declare(b *builder) families {
 		runsSkipped: b.counter("runs_skipped_total", "Cycles that were due and not started, by reason.",
 			endpointReason),
 
+		paused: b.gauge("probe_paused", "Whether an operator has paused the measuring.", endpoint),
+		tokenBudget: b.gauge("token_budget_remaining",
+			"Prompt and output tokens that the endpoint may still be asked for on this day of UTC; NaN without a limit.",
+			endpoint),
+
 		configSuccessful: b.single("config_last_reload_successful",
 			"Whether the last attempt to load the configuration succeeded."),
 		configSuccess: b.single("config_last_reload_success_timestamp_seconds",
 			"When the configuration was last loaded."),
+		historyWritable: b.single("history_writable",
+			"Whether the last cycle could be written to the folder of the history."),
 	}
 }
 

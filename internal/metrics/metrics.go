@@ -28,8 +28,14 @@ const (
 
 // Reasons of inferprobe_runs_skipped_total.
 const (
-	SkipOverrun = "overrun" // the one before, or another of the group, was still running
+	SkipOverrun     = "overrun"      // the one before, or another of the group, was still running
+	SkipPaused      = "paused"       // by the operator
+	SkipTokenBudget = "token_budget" // the tokens that the endpoint may be asked for in a day are used up
+	SkipWindow      = "window"       // its window had closed before it could begin
 )
+
+// skipReasons are all of them.
+func skipReasons() []string { return []string{SkipOverrun, SkipPaused, SkipTokenBudget, SkipWindow} }
 
 // Label is a label of the user's own for inferprobe_endpoint_info.
 type Label struct{ Name, Value string }
@@ -67,6 +73,9 @@ func (m *Metrics) Reloaded(ok bool, at time.Time) {
 		m.configSuccess.Set(timestamp(at))
 	}
 }
+
+// HistoryWritable says whether cycles can be written to their folder.
+func (m *Metrics) HistoryWritable(ok bool) { m.historyWritable.Set(number(ok)) }
 
 // Add creates the series of an endpoint, with those of the given stages, and returns what fills them. labels are shown
 // by inferprobe_endpoint_info; their names must be valid and differ from those of inferprobe.

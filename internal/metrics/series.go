@@ -3,18 +3,19 @@ package metrics
 import "github.com/inferprobe/inferprobe/internal/probe"
 
 // Series is the number of time series that an endpoint costs in Prometheus: a whole sweep of 9 rates, which has 11
-// stages, costs 2,471 classic ones, 742 with native histograms, and 2,553 with both.
+// stages, costs 2,490 classic ones, 761 with native histograms, and 2,572 with both.
 func Series(mode Mode, stages int) int {
 	const (
 		summaries = 4 * (4 + 2) // quantiles, sum, count
 		gauges    = 6
 		counters  = 5
-		rest      = 18 // of the endpoint: gauges, counters without reasons, info
+		rest      = 23 // of the endpoint: gauges, counters without reasons, info
 	)
 	stage := summaries + gauges + counters + len(probe.Reasons()) + histograms(mode, firstTokenBounds(),
 		firstTokenBounds(), interTokenBounds(), interTokenBounds(), requestBounds(), stallBounds(), speedBounds())
-	endpoint := rest + len(probe.CycleFailureReasons()) + len(probe.FindingNames()) + histograms(mode, connectionBounds(), connectionBounds(),
-		connectionBounds(), proberBounds(), proberBounds())
+	regression := 1 + 3*len(probe.Signals())
+	endpoint := rest + regression + len(probe.CycleFailureReasons()) + len(probe.FindingNames()) + histograms(mode,
+		connectionBounds(), connectionBounds(), connectionBounds(), proberBounds(), proberBounds())
 	return stages*stage + endpoint
 }
 

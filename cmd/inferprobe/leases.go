@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/inferprobe/inferprobe/internal/lease"
+)
+
+// podName is the variable from which a replica knows its name; without it the host name, which is the pod's, will do.
+const podName = "POD_NAME"
+
+// leaseFlags say whether replicas share the endpoints.
+type leaseFlags struct {
+	enable   bool
+	name     string
+	duration time.Duration
+}
+
+func (l *leaseFlags) add(fs *pflag.FlagSet) {
+	fs.BoolVar(&l.enable, "lease.enable", false,
+		"share the endpoints with other replicas, by one Kubernetes Lease each in this pod's namespace")
+	fs.StringVar(&l.name, "lease.name", "inferprobe", "`name` that replicas have in common, and no other installation")
+	fs.DurationVar(&l.duration, "lease.duration", lease.DefaultDuration,
+		"`time` after which another replica takes over from one that has died")
+}
+
+// leases returns the Leases that the flags ask for, nil if they ask for none.
+func (l *leaseFlags) leases(s *session) (*lease.Leases, error) {
+	if !l.enable {
+		return nil, nil
+	}
+	client, namespace, err := lease.InCluster()
+	if err != nil {
+		return nil, usageError(fmt.Errorf("--lease.enable: %w", err))
+	}
+	pod := os.Getenv(podName)
+	if pod == "" {
+		if pod, err = os.Hostname(); err != nil {
+			return nil, usageError(fmt.Errorf("--lease.enable: this pod's name is not known: set %s", podName))
+		}
+	}
+	leases, err := lease.New(lease.Options{
+		Client: client, Namespace: namespace, Name: l.name, Identity: pod, Duration: l.duration, Log: s.log,
+	})
+	if err != nil {
+		return nil, usageError(fmt.Errorf("--lease.duration: %w", err))
+	}
+	return leases, nil
+}
+
+// withLeases runs work while the replica takes part in sharing the endpoints. The Leases end last, so that what work
+// held is released. Without the right to them, work ends at once.
+func withLeases(ctx context.Context, leases *lease.Leases, work func(context.Context)) error {
+	if leases == nil {
+		work(ctx)
+		return nil
+	}
+	working, stopWork := context.WithCancel(ctx)
+	defer stopWork()
+	sharing, stopSharing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopSharing()
+	var share sync.WaitGroup
+	var failed error
+	share.Go(func() {
+		failed = leases.Run(sharing)
+		stopWork()
+	})
+	work(working)
+	stopSharing()
+	share.Wait()
+	if failed != nil && !errors.Is(failed, context.Canceled) {
+		return workError(failed)
+	}
+	return nil
+}

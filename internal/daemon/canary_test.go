@@ -1,0 +1,106 @@
+package daemon
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/inferprobe/inferprobe/internal/config"
+	"github.com/inferprobe/inferprobe/internal/probe"
+	"github.com/inferprobe/inferprobe/internal/sim"
+	"github.com/inferprobe/inferprobe/internal/sim/simtest"
+)
+
+// withCanary is an endpoint that is measured by its canary only.
+func withCanary(name, url string, every time.Duration) config.Endpoint {
+	e := endpoint(name, url)
+	e.Model = sim.DefaultModel
+	e.Sweep.Interval = 0
+	e.Canary = config.Canary{
+		Interval: every, PromptTokens: config.Length{Mean: 16}, OutputTokens: config.Length{Mean: 4},
+	}
+	return e
+}
+
+func TestCanary(t *testing.T) {
+	server, err := sim.New(quick())
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var serving sync.WaitGroup
+	serving.Go(func() { server.Serve(ctx, listener) })
+	e := withCanary("a", "http://"+listener.Addr().String(), 50*time.Millisecond)
+	e.Guards.TokensPerDay = 1_000_000
+	h := start(t, e)
+	stop := h.serve(t)
+	until := func(what string, done func() bool) {
+		t.Helper()
+		for end := time.Now().Add(30 * time.Second); !done(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s: it takes too long", what)
+			}
+		}
+	}
+	value := func(name string, labels ...string) float64 {
+		v, _ := h.value(t, name, labels...)
+		return v
+	}
+	until("three requests", func() bool { return value("requests_total", "stage", "canary") >= 3 })
+	if status := h.Endpoints()[0].Canary; status == nil || !status.Success || status.TimeToFirstToken <= 0 {
+		t.Errorf("status %+v", status)
+	}
+	if value("probe_success") != 1 || value("last_success_timestamp_seconds") == 0 {
+		t.Error("a canary that is answered is no success")
+	}
+	if left := value("token_budget_remaining"); left > 1_000_000-3*20 || left < 900_000 {
+		t.Errorf("%v tokens are left", left)
+	}
+	if len(simtest.Truth(t, server)) == 0 {
+		t.Error("the server knows of no request")
+	}
+	cancel()
+	serving.Wait()
+	until("down", func() bool {
+		return value("request_failures_total", "stage", "canary", "reason", "connect") > 0 && value("probe_success") == 0
+	})
+	until("down in the status", func() bool {
+		s := h.Endpoints()[0].Canary
+		return !s.Success && s.Reason == "connect"
+	})
+	stop()
+	if n := value("requests_in_flight"); n != 0 {
+		t.Errorf("%v requests are in flight at the end", n)
+	}
+}
+
+// TestCanaryWaitsForItsGroup: while the group is measured, canaries are left out.
+func TestCanaryWaitsForItsGroup(t *testing.T) {
+	server, url := simtest.Start(t, quick())
+	a, b := endpoint("a", url), withCanary("b", url, 20*time.Millisecond)
+	a.Group, b.Group = "gpu", "gpu"
+	a.Sweep.MaxRequests = 20
+	h := start(t, a, b)
+	var during atomic.Int64
+	h.onCycle = func(*probe.Cycle) {
+		n, _ := h.value(t, "requests_total", "endpoint", "b", "stage", "canary")
+		during.Store(int64(n))
+	}
+	stop := h.serve(t)
+	for measured := false; !measured; time.Sleep(time.Millisecond) {
+		n, _ := h.value(t, "requests_total", "endpoint", "b", "stage", "canary")
+		measured = len(h.names()) == 1 && n > float64(during.Load())
+	}
+	stop()
+	if n := during.Load(); n > 1 { // one may have been faster than the cycle
+		t.Errorf("%d canary requests while the group was measured", n)
+	}
+	_ = simtest.Truth(t, server)
+}

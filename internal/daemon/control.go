@@ -1,0 +1,69 @@
+package daemon
+
+import (
+	"fmt"
+
+	"github.com/inferprobe/inferprobe/internal/web"
+)
+
+// probe returns the endpoint of that name.
+func (d *Daemon) probe(name string) (*endpointProbe, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range d.probes {
+		if p.config.Name == name {
+			return p, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: %s", web.ErrUnknownEndpoint, name)
+}
+
+// RunNow starts a cycle of the endpoint that is not due yet, also outside of its windows and while it is paused. It does
+// not wait for its end. It implements web.Control.
+func (d *Daemon) RunNow(name string) error {
+	p, err := d.probe(name)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	state := p.status.state
+	p.mu.Unlock()
+	if state != stateWaiting {
+		return fmt.Errorf("%w: %s is %s", web.ErrConflict, name, state)
+	}
+	if !d.affordable(p) {
+		return fmt.Errorf("%w: the tokens that guards.tokens_per_day allows %s are used up", web.ErrConflict, name)
+	}
+	select {
+	case p.now <- struct{}{}:
+		d.Log.Info("a cycle was asked for", "endpoint", name)
+		return nil
+	default:
+		return fmt.Errorf("%w: a cycle of %s has been asked for already", web.ErrConflict, name)
+	}
+}
+
+// Pause ends what runs on the endpoint, and lets nothing start by itself until Resume. A restart of the daemon ends it,
+// too. It implements web.Control.
+func (d *Daemon) Pause(name string) error { return d.setPaused(name, true) }
+
+// Resume ends a pause. It implements web.Control.
+func (d *Daemon) Resume(name string) error { return d.setPaused(name, false) }
+
+func (d *Daemon) setPaused(name string, paused bool) error {
+	p, err := d.probe(name)
+	if err != nil {
+		return err
+	}
+	p.set(func(s *status) {
+		s.paused = paused
+		if paused && s.interrupt != nil {
+			s.interrupt()
+		}
+	})
+	if m := p.series(); m != nil {
+		m.Paused(paused)
+	}
+	d.Log.Info("the operator changed the endpoint's state", "endpoint", name, "paused", paused)
+	return nil
+}

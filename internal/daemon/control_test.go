@@ -1,0 +1,133 @@
+package daemon
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/inferprobe/inferprobe/internal/metrics"
+	"github.com/inferprobe/inferprobe/internal/probe"
+	"github.com/inferprobe/inferprobe/internal/sim/simtest"
+	"github.com/inferprobe/inferprobe/internal/web"
+)
+
+func TestPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, endpoint("a", nobody), endpoint("b", nobody))
+		stop := h.serve(t)
+		time.Sleep(time.Minute)
+		if err := h.Pause("a"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Hour)
+		skipped, _ := h.value(t, "runs_skipped_total", "endpoint", "a", "reason", metrics.SkipPaused)
+		paused, _ := h.value(t, "probe_paused", "endpoint", "a")
+		other, _ := h.value(t, "probe_paused", "endpoint", "b")
+		if e := h.Endpoints()[0]; skipped < 4 || skipped > 5 || paused != 1 || other != 0 || !e.Paused {
+			t.Errorf("%v skipped, paused %v and %v, status %+v", skipped, paused, other, e)
+		}
+		before := count(h.names(), "a")
+		if err := h.Resume("a"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		stop()
+		if n := count(h.names(), "a"); before != 1 || n != 2 {
+			t.Errorf("%d cycles until the end of the pause, then %d", before, n)
+		}
+		if n := count(h.names(), "b"); n < 6 {
+			t.Errorf("%d cycles of the other endpoint", n)
+		}
+	})
+}
+
+func count(names []string, name string) (n int) {
+	for _, s := range names {
+		if s == name {
+			n++
+		}
+	}
+	return n
+}
+
+// TestPauseEndsTheCycle: an operator who pauses wants the load to go.
+func TestPauseEndsTheCycle(t *testing.T) {
+	server, url := simtest.Start(t, quick())
+	e := endpoint("a", url)
+	e.Sweep.MaxRequests, e.Sweep.MaxDuration = 0, time.Hour
+	h := start(t, e)
+	stop := h.serve(t)
+	for !measuring(server, 1) {
+		time.Sleep(time.Millisecond)
+	}
+	if err := h.RunNow("a"); !errors.Is(err, web.ErrConflict) {
+		t.Errorf("a cycle more while one runs: %v", err)
+	}
+	if err := h.Pause("a"); err != nil {
+		t.Fatal(err)
+	}
+	for len(h.names()) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	stop()
+	if f := h.cycles[0].Failure; f == nil || f.Reason != probe.CycleInterrupted {
+		t.Errorf("the cycle: %+v", f)
+	}
+}
+
+func TestRunNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, endpoint("a", nobody))
+		if err := h.RunNow("other"); !errors.Is(err, web.ErrUnknownEndpoint) {
+			t.Errorf("unknown: %v", err)
+		}
+		stop := h.serve(t)
+		time.Sleep(time.Minute)
+		if err := h.Pause("a"); err != nil { // a pause holds back what comes by itself
+			t.Fatal(err)
+		}
+		if err := h.RunNow("a"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if n := len(h.names()); n != 2 {
+			t.Errorf("%d cycles, want the first and the one that was asked for", n)
+		}
+		stop()
+		if err := h.RunNow("a"); !errors.Is(err, web.ErrConflict) {
+			t.Errorf("after the end: %v", err)
+		}
+	})
+}
+
+// TestBudget: an endpoint whose tokens of the day are used up is measured again on the next day.
+func TestBudget(t *testing.T) {
+	_, url := simtest.Start(t, quick())
+	e := endpoint("a", url)
+	e.Guards.TokensPerDay = 1000
+	c := configure(t, e)
+	h := startWith(t, Options{Config: c})
+	if left, _ := h.value(t, "token_budget_remaining", "endpoint", "a"); left == left {
+		t.Errorf("%v tokens are left before anything is known", left)
+	}
+	h.RunOnce(t.Context())
+	left, _ := h.value(t, "token_budget_remaining", "endpoint", "a")
+	// Five requests of 32 and 8 tokens, and what the chat template adds.
+	if left > 1000-5*40 || left < 1000-5*60 {
+		t.Errorf("%v tokens are left", left)
+	}
+
+	again := startWith(t, Options{Config: c})
+	again.RunOnce(t.Context())
+	if less, _ := again.value(t, "token_budget_remaining", "endpoint", "a"); less > left-5*40 {
+		t.Errorf("%v tokens are left after a restart and another cycle, %v before", less, left)
+	}
+	again.spend(again.probes[0], &probe.Result{PromptTokens: 1000})
+	if err := again.RunNow("a"); !errors.Is(err, web.ErrConflict) {
+		t.Errorf("a cycle without tokens: %v", err)
+	}
+	if reason := again.hindrance(again.probes[0], time.Now()); reason != metrics.SkipTokenBudget {
+		t.Errorf("hindrance %q", reason)
+	}
+}

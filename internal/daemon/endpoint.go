@@ -1,0 +1,269 @@
+package daemon
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/inferprobe/inferprobe/internal/config"
+	"github.com/inferprobe/inferprobe/internal/metrics"
+	"github.com/inferprobe/inferprobe/internal/probe"
+	"github.com/inferprobe/inferprobe/internal/schedule"
+	"github.com/inferprobe/inferprobe/internal/sweep"
+	"github.com/inferprobe/inferprobe/internal/web"
+)
+
+// endpointProbe is one endpoint, how and when it is measured, and what is known of it.
+type endpointProbe struct {
+	config *config.Endpoint
+	plan   schedule.Plan
+	group  *group
+	now    chan struct{} // asks for a cycle at once
+
+	life    context.Context
+	cancel  context.CancelFunc // ends life
+	started bool               // its life has begun; guarded by Daemon.mu
+	ended   chan struct{}      // closed when its life is over
+
+	mu      sync.Mutex
+	key     config.Secret     // as last loaded
+	metrics *metrics.Endpoint // nil while another replica measures the endpoint, from the start
+	status  status
+}
+
+// newProbe makes the probe of an endpoint and its series. It takes over what is known of the endpoint from before, the
+// probe of the same name, if there was one, and else from the history.
+func (d *Daemon) newProbe(e *config.Endpoint, before *endpointProbe) *endpointProbe {
+	p := &endpointProbe{
+		config: e, plan: e.Sweep.Plan(e.Name), group: d.groups.of(e.Group), key: e.APIKey,
+		now: make(chan struct{}, 1), ended: make(chan struct{}),
+		status: status{state: stateWaiting},
+	}
+	p.life, p.cancel = context.WithCancel(context.Background())
+	if before != nil {
+		before.mu.Lock()
+		p.status.paused, p.status.cycles = before.status.paused, before.status.cycles
+		if sameMeasurement(e, before.config) {
+			p.status.lastStart = before.status.lastStart
+		}
+		if e.URL == before.config.URL {
+			p.status.model = before.status.model
+		}
+		before.mu.Unlock()
+	}
+	var last *probe.Cycle
+	if before == nil {
+		last = d.remember(p)
+	}
+	if d.Leases == nil {
+		d.show(p, last)
+	}
+	return p
+}
+
+// remember takes what is known of the endpoint from the history, and returns its last cycle that ran to its end, nil if
+// there is none.
+func (d *Daemon) remember(p *endpointProbe) (last *probe.Cycle) {
+	cycles := d.history.Last(p.config.Name, kept)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.status.cycles = nil
+	for _, c := range cycles {
+		p.status.cycles = append([]web.CycleStatus{cycleStatus(c)}, p.status.cycles...)
+		p.status.lastStart = c.Started
+		if c.Failure == nil {
+			last = c
+		}
+		if c.Endpoint.Model != "" && c.Endpoint.URL == p.config.URL {
+			p.status.model = c.Endpoint.Model
+		}
+	}
+	return last
+}
+
+// show makes the endpoint's series, with the values of its last cycle.
+func (d *Daemon) show(p *endpointProbe, last *probe.Cycle) {
+	m := d.metrics.Add(p.endpoint(), labels(p.config), stages(p.config))
+	if last != nil {
+		m.Restore(last)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m.Paused(p.status.paused)
+	p.metrics = m
+}
+
+// stages returns the names of all the endpoint's stages.
+func stages(e *config.Endpoint) []string {
+	var names []string
+	if e.Sweep.Scheduled() {
+		names = target(e, "").Plan.StageNames()
+	}
+	if e.Canary.Interval > 0 {
+		names = append(names, probe.StageCanary)
+	}
+	return names
+}
+
+// sameMeasurement reports whether two configurations of an endpoint measure the same, whatever else they change.
+func sameMeasurement(a, b *config.Endpoint) bool {
+	measured := func(e config.Endpoint) string {
+		return (&config.Endpoint{
+			URL: e.URL, Model: e.Model, Tokenizer: e.Tokenizer, API: e.API, Dialect: e.Dialect,
+			Sweep: config.Sweep{
+				PromptTokens: e.Sweep.PromptTokens, OutputTokens: e.Sweep.OutputTokens, Profile: e.Sweep.Profile,
+				Rates: e.Sweep.Rates, Rate: e.Sweep.Rate, Arrival: e.Sweep.Arrival, MaxDuration: e.Sweep.MaxDuration,
+				MaxRequests: e.Sweep.MaxRequests, MaxConcurrency: e.Sweep.MaxConcurrency,
+			},
+		}).Fingerprint()
+	}
+	return measured(*a) == measured(*b)
+}
+
+// target is what a cycle measures now, with the key as it is now.
+func (d *Daemon) target(p *endpointProbe) *sweep.Target {
+	t := target(p.config, d.Version)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t.Client.APIKey = p.key.Value()
+	return t
+}
+
+// live measures the endpoint until its life ends; where replicas share the endpoints, while it is this one's.
+func (d *Daemon) live(p *endpointProbe, cycles int) {
+	defer p.set(func(s *status) { s.state, s.next = stateStopped, time.Time{} })
+	if d.Leases == nil {
+		d.measure(p.life, p, cycles, nil)
+		return
+	}
+	p.set(func(s *status) { s.state = stateStandby })
+	d.Leases.Hold(p.life, p.config.Name, func(held context.Context, handOver <-chan struct{}) {
+		d.show(p, d.remember(p)) // what another replica has found meanwhile, where they share a folder
+		p.set(func(s *status) { s.state = stateWaiting })
+		d.measure(held, p, cycles, handOver)
+		if p.life.Err() == nil { // lost; at the end of the daemon the last values stay
+			d.metrics.Remove(p.config.Name)
+			p.set(func(s *status) { s.state, s.next = stateStandby, time.Time{} })
+		}
+	})
+}
+
+// measure runs cycles and canary until ctx ends or handOver is closed, or as many cycles as are asked for.
+func (d *Daemon) measure(ctx context.Context, p *endpointProbe, cycles int, handOver <-chan struct{}) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var canary sync.WaitGroup
+	if p.config.Canary.Interval > 0 {
+		canary.Go(func() { d.canaries(ctx, p) })
+	}
+	switch {
+	case cycles > 0:
+		for range cycles {
+			d.cycle(ctx, p, true)
+		}
+	default:
+		d.cycles(ctx, p, handOver)
+	}
+	cancel()
+	canary.Wait()
+}
+
+// cycles runs cycles as the schedule and the operator want them, until ctx ends or, between two cycles, handOver is
+// closed.
+func (d *Daemon) cycles(ctx context.Context, p *endpointProbe, handOver <-chan struct{}) {
+	due := p.first(time.Now())
+	for {
+		p.next(due)
+		if !due.IsZero() && due.After(time.Now()) {
+			d.Log.Info("next cycle", "endpoint", p.config.Name, "at", due.Format(time.RFC3339))
+		}
+		asked, ok := p.wait(ctx, due, handOver)
+		if !ok {
+			return
+		}
+		started := time.Now()
+		if !asked {
+			if reason := d.hindrance(p, started); reason != "" {
+				d.skip(p, due, reason)
+				due = p.plan.Next(started)
+				continue
+			}
+		}
+		d.cycle(ctx, p, asked)
+		if due = (time.Time{}); p.config.Sweep.Scheduled() {
+			due = d.afterwards(p, started)
+		}
+	}
+}
+
+// first returns when the first cycle is due: at once, unless the last one was begun less than an interval ago. A restart
+// thus neither measures again what has just been measured nor waits for hours.
+func (p *endpointProbe) first(now time.Time) time.Time {
+	if !p.config.Sweep.Scheduled() {
+		return time.Time{}
+	}
+	p.mu.Lock()
+	last := p.status.lastStart
+	p.mu.Unlock()
+	if !last.IsZero() && !last.After(now) {
+		if due := p.plan.After(last); due.After(now) {
+			return due
+		}
+	}
+	if _, open := p.plan.Open(now); !open {
+		return p.plan.Next(now)
+	}
+	return now
+}
+
+// afterwards returns when the next cycle is due after one that began at started. What came due while it ran is skipped:
+// it is not caught up with.
+func (d *Daemon) afterwards(p *endpointProbe, started time.Time) time.Time {
+	now := time.Now()
+	due := p.plan.After(started)
+	for ; !due.IsZero() && due.Before(now); due = p.plan.Next(due) {
+		d.skip(p, due, metrics.SkipOverrun)
+	}
+	return due
+}
+
+func (d *Daemon) skip(p *endpointProbe, due time.Time, reason string) {
+	p.series().Skipped(reason)
+	d.Log.Warn("a cycle was due and is skipped", "endpoint", p.config.Name, "reason", reason,
+		"due", due.Format(time.RFC3339))
+}
+
+// hindrance returns why a cycle that is due at now must not start, "" if it may.
+func (d *Daemon) hindrance(p *endpointProbe, now time.Time) string {
+	_, open := p.plan.Open(now)
+	switch {
+	case p.paused():
+		return metrics.SkipPaused
+	case !d.affordable(p):
+		return metrics.SkipTokenBudget
+	case !open:
+		return metrics.SkipWindow
+	}
+	return ""
+}
+
+// wait sleeps until a cycle is due, at the zero time never, or is asked for. It reports false if ctx ended or handOver
+// was closed first.
+func (p *endpointProbe) wait(ctx context.Context, due time.Time, handOver <-chan struct{}) (asked, ok bool) {
+	var timer <-chan time.Time
+	if !due.IsZero() {
+		t := time.NewTimer(time.Until(due))
+		defer t.Stop()
+		timer = t.C
+	}
+	select {
+	case <-timer:
+		return false, ctx.Err() == nil
+	case <-p.now:
+		return true, ctx.Err() == nil
+	case <-handOver:
+		return false, false
+	case <-ctx.Done():
+		return false, false
+	}
+}

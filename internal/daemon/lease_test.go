@@ -1,0 +1,109 @@
+package daemon
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/inferprobe/inferprobe/internal/sim"
+	"github.com/inferprobe/inferprobe/internal/sim/simtest"
+)
+
+// leases are given and taken by the test.
+type leases struct {
+	mu    sync.Mutex
+	held  map[string]context.CancelFunc
+	idle  map[string]chan struct{}
+	given chan string // endpoints that this replica is to measure
+}
+
+func (l *leases) Hold(ctx context.Context, endpoint string, run func(context.Context, <-chan struct{})) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case name := <-l.given:
+			if name != endpoint {
+				l.given <- name
+				time.Sleep(time.Millisecond)
+				continue
+			}
+		}
+		held, cancel := context.WithCancel(ctx)
+		l.mu.Lock()
+		handOver := make(chan struct{})
+		l.held[endpoint], l.idle[endpoint] = cancel, handOver
+		l.mu.Unlock()
+		run(held, handOver)
+		cancel()
+	}
+}
+
+func (l *leases) take(endpoint string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held[endpoint]()
+}
+
+// TestLeases: what is another replica's is neither measured nor in the metrics; what was lost ends at once.
+func TestLeases(t *testing.T) {
+	server, url := simtest.Start(t, quick())
+	a, b := endpoint("a", url), endpoint("b", url)
+	a.Model, b.Model = sim.DefaultModel, sim.DefaultModel
+	a.Sweep.MaxRequests, a.Sweep.MaxDuration = 0, time.Hour
+	l := &leases{held: make(map[string]context.CancelFunc), idle: make(map[string]chan struct{}), given: make(chan string, 2)}
+	h := startWith(t, Options{Config: configure(t, a, b), Leases: l})
+	shown := func(name string) bool {
+		_, ok := h.value(t, "requests_total", "endpoint", name, "stage", "synchronous")
+		return ok
+	}
+	state := func(i int) string { return h.Endpoints()[i].State }
+	until := func(what string, done func() bool) {
+		t.Helper()
+		for end := time.Now().Add(30 * time.Second); !done(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s: it takes too long", what)
+			}
+		}
+	}
+	stop := h.serve(t)
+	until("standby", func() bool { return state(0) == stateStandby && state(1) == stateStandby })
+	if shown("a") || shown("b") {
+		t.Error("endpoints of others are in the metrics")
+	}
+	if err := h.Pause("b"); err != nil { // must not need series
+		t.Error(err)
+	}
+	if err := h.Resume("b"); err != nil {
+		t.Error(err)
+	}
+	l.given <- "a"
+	until("measured", func() bool { return measuring(server, 1) })
+	if !shown("a") || shown("b") {
+		t.Errorf("in the metrics: a %v, b %v", shown("a"), shown("b"))
+	}
+	l.take("a")
+	until("lost", func() bool { return state(0) == stateStandby })
+	if shown("a") {
+		t.Error("an endpoint that is another's now is in the metrics")
+	}
+	l.given <- "b"
+	until("the other", func() bool { return state(1) == stateWaiting && count(h.names(), "b") == 1 })
+	l.mu.Lock()
+	close(l.idle["b"])
+	l.mu.Unlock()
+	until("handed over", func() bool { return state(1) == stateStandby && !shown("b") })
+	l.given <- "b"
+	until("back again", func() bool { return state(1) == stateWaiting })
+	stop()
+	if n := count(h.names(), "b"); n != 1 {
+		t.Errorf("%d cycles of an endpoint that came back before it was due", n)
+	}
+	if !shown("b") {
+		t.Error("the last values are gone before the last scrape")
+	}
+	if e := h.Endpoints()[0]; len(e.Cycles) != 1 || e.Cycles[0].Failure != "interrupted" {
+		t.Errorf("the cycle that was interrupted: %+v", e.Cycles)
+	}
+}
