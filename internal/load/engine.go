@@ -109,8 +109,8 @@ type Panic struct {
 	Stack []byte // of the goroutine
 }
 
-// String returns what was panicked with.
-func (p *Panic) String() string { return fmt.Sprint(p.Value) }
+// Error returns what was panicked with.
+func (p *Panic) Error() string { return fmt.Sprint(p.Value) }
 
 // Run runs one stage to its end and returns after the last result has been recorded. Requests still in flight at the
 // end are cancelled with probe.ErrStageEnded and recorded as incomplete. A panic, in whichever goroutine, ends the

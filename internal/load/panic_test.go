@@ -94,7 +94,7 @@ func checkPanic(t *testing.T, run func()) {
 		if !ok {
 			t.Fatalf("recovered %v", fault)
 		}
-		if fault.String() != "a fault" || !strings.Contains(string(fault.Stack), "panic_test.go") {
+		if fault.Error() != "a fault" || !strings.Contains(string(fault.Stack), "panic_test.go") {
 			t.Errorf("%s at %s", fault, fault.Stack)
 		}
 		if took := time.Since(started); took > 10*time.Second {

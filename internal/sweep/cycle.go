@@ -42,6 +42,7 @@ type cycle struct {
 func Run(ctx context.Context, t *Target, pools Pools, observe Observer, log *slog.Logger) *probe.Cycle {
 	c := newCycle(t, observe, log)
 	defer c.close()
+	defer c.logPanic()
 	if c.prepare(ctx, pools) {
 		c.runStages(ctx)
 	}
@@ -86,6 +87,18 @@ func (c *cycle) prepare(ctx context.Context, pools Pools) bool {
 	c.engine = &load.Engine{Client: c.ready.client, Source: c.ready.source}
 	c.watchUsers(ctx)
 	return true
+}
+
+// logPanic logs where in a goroutine of the cycle a panic came from, which whoever recovers from it cannot see.
+func (c *cycle) logPanic() {
+	fault := recover()
+	if fault == nil {
+		return
+	}
+	if p, ok := fault.(*load.Panic); ok {
+		c.log.Error("a goroutine of the cycle panicked", "panic", p.Error(), "stack", string(p.Stack))
+	}
+	panic(fault)
 }
 
 func (c *cycle) close() {

@@ -25,6 +25,7 @@ const (
 	yieldLooks   = 2           // in a row, that must find users in need before a stage ends
 	cacheFull    = 0.9         // of the key-value cache, from which on requests are about to wait
 	foreignLooks = 2           // that must find others' requests before a stage is said to hold their load
+	silentLooks  = 2           // between stages, in a row, after which metrics that do not answer are given up
 	ownSlack     = 50          // one in so many of our requests may be over here while the server still counts it
 
 	drainWait  = 10 * time.Second       // for a server to let go of requests that were cut off
@@ -51,6 +52,7 @@ type users struct {
 	highest atomic.Int64 // requests of ours in flight, since the last look
 	past    []peak       // of before
 	before  look         // the last one before a stage
+	silent  int          // looks in a row, between stages, that got no answer
 }
 
 // peak is the most requests that we had in flight in the time up to at.
@@ -154,6 +156,14 @@ func (l look) String() string {
 // need. It returns why the stage should not be run, nil if nothing is in its way.
 func (u *users) makeWay(ctx context.Context, stage string, leftBehind bool) *obstacle {
 	now := u.look(ctx)
+	if u.silent++; now.known {
+		u.silent = 0
+	}
+	if u.silent >= silentLooks && u.metrics != nil { // each has cost the cycle two seconds
+		u.log.Warn("the server's metrics do not answer; other users are no longer watched for")
+		u.close()
+		u.metrics = nil
+	}
 	if leftBehind {
 		now = u.drain(ctx, now)
 	}

@@ -105,6 +105,21 @@ func TestAbsentMetricsAreNotAskedForAgain(t *testing.T) {
 	}
 }
 
+func TestSilentMetricsAreGivenUp(t *testing.T) {
+	u, r := scripted(true, func(asked int) (serverload.Load, error) {
+		if asked == 2 {
+			return busy(0, 0, 0)
+		}
+		return serverload.Load{}, errors.New("timeout")
+	})
+	for range 6 {
+		u.makeWay(t.Context(), "constant-1", false)
+	}
+	if r.asked != 4 { // the second has answered
+		t.Errorf("asked %d times", r.asked)
+	}
+}
+
 func TestMakeWayEndsWithTheCycle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u, _ := scripted(true, always(9, 9, 1))
@@ -276,9 +291,9 @@ func TestYield(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server, url := simtest.Start(t, sim.Options{Slots: 4, DecodeStep: 3 * milli, PrefillTokensPerSecond: 1e6})
+			server, url := simtest.Start(t, sim.Options{Slots: 4, DecodeStep: milli, PrefillTokensPerSecond: 1e6})
 			target := targetAt(url, sweepOf(2))
-			target.Plan.MaxDuration, target.Guards.YieldToUsers = 800*milli, !test.stubborn
+			target.Plan.MaxDuration, target.Guards.YieldToUsers = 1200*milli, !test.stubborn
 			come := func() {
 				if err := server.SetUsers(test.users); err != nil {
 					panic(err)
