@@ -21,6 +21,8 @@ type lastCycleDescs struct {
 	duration, capacityRequests, capacityTokens, objectiveCapacity *prometheus.Desc
 	objective, objectiveErrors, findings                          *prometheus.Desc
 
+	baselineCycles, regressionRatio, regressionPValue, regressionDetected *prometheus.Desc
+
 	target, requests, tokens, valid, samples, failures                       *prometheus.Desc
 	timeToFirstToken, interTokenLatency, timePerOutputToken, requestDuration *prometheus.Desc
 }
@@ -48,6 +50,18 @@ func describeLastCycle() lastCycleDescs {
 			"Stages of the last whole cycle that have a finding on their measurement, by which.",
 			append(endpoint[:2:2], "reason")),
 
+		baselineCycles: desc("regression_baseline_cycles",
+			"Earlier cycles that the last whole cycle was held against; 0 where there was no verdict.", endpoint),
+		regressionRatio: desc("regression_ratio",
+			"A signal in the last whole cycle by that of its baseline: 1.1 is a tenth slower, for capacity a tenth more; "+
+				"NaN without a verdict.", append(endpoint[:2:2], "signal")),
+		regressionPValue: desc("regression_p_value",
+			"How likely a signal changes that much by chance, corrected for the number of signals; NaN without a verdict.",
+			append(endpoint[:2:2], "signal")),
+		regressionDetected: desc("regression_detected",
+			"Whether a signal was worse than its baseline in the last two whole cycles; 0 without a verdict.",
+			append(endpoint[:2:2], "signal")),
+
 		target: desc("stage_target_requests_per_second",
 			"Rate that the stage was to reach, in the last whole cycle; 0 for a closed loop.", stage),
 		requests: desc("stage_requests_per_second",
@@ -73,6 +87,7 @@ func describeLastCycle() lastCycleDescs {
 func (d *lastCycleDescs) all() []*prometheus.Desc {
 	return []*prometheus.Desc{
 		d.duration, d.capacityRequests, d.capacityTokens, d.objectiveCapacity, d.objective, d.objectiveErrors, d.findings,
+		d.baselineCycles, d.regressionRatio, d.regressionPValue, d.regressionDetected,
 		d.target, d.requests, d.tokens, d.valid, d.samples, d.failures,
 		d.timeToFirstToken, d.interTokenLatency, d.timePerOutputToken, d.requestDuration,
 	}
@@ -137,6 +152,7 @@ func (d *lastCycleDescs) collectCycle(ch chan<- prometheus.Metric, ep probe.Endp
 	gauge(d.capacityTokens, tokens)
 	gauge(d.objectiveCapacity, objective)
 	d.collectObjectives(ch, ep, c)
+	d.collectRegression(ch, ep, c)
 	for _, name := range probe.FindingNames() {
 		ch <- prometheus.MustNewConstMetric(d.findings, prometheus.GaugeValue, stagesWith(c, name), ep.Name, ep.Model,
 			string(name))
@@ -173,6 +189,27 @@ func (d *lastCycleDescs) collectObjectives(ch chan<- prometheus.Metric, ep probe
 	limit(d.objective, o.InterTokenLatencyP90.Seconds(), "inter_token_latency")
 	limit(d.objective, o.RequestDurationP90.Seconds(), "request_duration")
 	limit(d.objectiveErrors, o.ErrorRate)
+}
+
+// collectRegression sends the verdict on each signal. An alert needs detected to be 0, not absent, without one.
+func (d *lastCycleDescs) collectRegression(ch chan<- prometheus.Metric, ep probe.Endpoint, c *probe.Cycle) {
+	var r probe.Regression
+	if c != nil && c.Regression != nil {
+		r = *c.Regression
+	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{ep.Name, ep.Model}, labels...)...)
+	}
+	gauge(d.baselineCycles, float64(len(r.Baseline.Cycles)))
+	for _, signal := range probe.Signals() {
+		change := probe.Change{Ratio: math.NaN(), PValue: math.NaN()}
+		if i := slices.IndexFunc(r.Changes, func(c probe.Change) bool { return c.Signal == signal }); i >= 0 {
+			change = r.Changes[i]
+		}
+		gauge(d.regressionRatio, change.Ratio, string(signal))
+		gauge(d.regressionPValue, change.PValue, string(signal))
+		gauge(d.regressionDetected, number(change.Detected), string(signal))
+	}
 }
 
 func (d *lastCycleDescs) collectStage(ch chan<- prometheus.Metric, ep probe.Endpoint, name string, s *probe.Stage) {

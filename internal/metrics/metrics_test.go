@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
@@ -117,6 +118,11 @@ func cycle() *probe.Cycle {
 		Objectives: probe.Objectives{TimeToFirstTokenP90: 500 * time.Millisecond, ErrorRate: 0.01},
 		Capacity: probe.Capacity{RequestsPerSecond: 8, OutputTokensPerSecond: 1000,
 			ObjectiveRequestsPerSecond: 1.9},
+		Regression: &probe.Regression{
+			Baseline: probe.Baseline{Cycles: []string{"a", "b", "c"}},
+			Changes: []probe.Change{{Signal: probe.SignalTimeToFirstToken, Ratio: 1.2, PValue: 0.001, Worse: true,
+				Detected: true}, {Signal: probe.SignalCapacity, Ratio: 0.99, PValue: 0.5}},
+		},
 	}
 }
 
@@ -241,7 +247,7 @@ func countSeries(families map[string]*dto.MetricFamily) (n int) {
 }
 
 func TestSeriesBudget(t *testing.T) {
-	for mode, want := range map[metrics.Mode]int{metrics.Classic: 2471, metrics.Native: 742, metrics.Both: 2553} {
+	for mode, want := range map[metrics.Mode]int{metrics.Classic: 2490, metrics.Native: 761, metrics.Both: 2572} {
 		reg, m := newMetrics(mode)
 		before := countSeries(gather(t, reg))
 		m.Add(llama, nil, sweepStages())
@@ -309,6 +315,43 @@ func TestUnknownIsNaN(t *testing.T) {
 	if v := values("constant-2")["stage_valid"]; !math.IsNaN(v) {
 		t.Errorf("a stage that was not run is valid: %v", v)
 	}
+}
+
+// TestRegression: every signal has its series from the start, and detected is 0 where there is no verdict.
+func TestRegression(t *testing.T) {
+	reg, m := newMetrics(metrics.Classic)
+	e := m.Add(llama, nil, []string{"constant-1"})
+	check := func(when string, baseline float64, want map[probe.Signal][3]float64) {
+		t.Helper()
+		if got := find(t, reg, "regression_baseline_cycles").GetGauge().GetValue(); got != baseline {
+			t.Errorf("%s: %v cycles in the baseline, want %v", when, got, baseline)
+		}
+		for _, signal := range probe.Signals() {
+			var got [3]float64
+			for i, name := range []string{"regression_ratio", "regression_p_value", "regression_detected"} {
+				got[i] = find(t, reg, name, "signal", string(signal)).GetGauge().GetValue()
+			}
+			expected, ok := want[signal]
+			if !ok {
+				expected = [3]float64{math.NaN(), math.NaN(), 0}
+			}
+			if diff := cmp.Diff(expected, got, cmpopts.EquateNaNs()); diff != "" {
+				t.Errorf("%s: %s (-want +got):\n%s", when, signal, diff)
+			}
+		}
+	}
+	check("before the first cycle", 0, nil)
+	e.CycleEnded(cycle())
+	check("after a regression", 3, map[probe.Signal][3]float64{
+		probe.SignalTimeToFirstToken: {1.2, 0.001, 1}, probe.SignalCapacity: {0.99, 0.5, 0}})
+	unknown := cycle()
+	unknown.Regression = &probe.Regression{Note: "no verdict"}
+	e.CycleEnded(unknown)
+	check("without a verdict", 0, nil)
+	unknown = cycle()
+	unknown.Regression = nil
+	e.CycleEnded(unknown)
+	check("not sought", 0, nil)
 }
 
 func TestCycleEnded(t *testing.T) {
