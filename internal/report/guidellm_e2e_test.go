@@ -25,7 +25,7 @@ asyncio.run(GenerativeBenchmarkerConsole().finalize(report))
 `
 
 // TestGuideLLMLoader: GuideLLM itself reads our benchmarks.json and prints its table of it. E2E_GUIDELLM_PYTHON is a
-// Python interpreter that has it.
+// Python interpreter that has it: python -m venv V && V/bin/pip install guidellm==0.7.3, then V/bin/python.
 func TestGuideLLMLoader(t *testing.T) {
 	python := os.Getenv("E2E_GUIDELLM_PYTHON")
 	if python == "" {
