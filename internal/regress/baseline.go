@@ -27,9 +27,9 @@ const (
 
 // level is what a signal has been like. It is fed with observations from the oldest to the newest.
 //
-// A cycle becomes part of the baseline once it and the next one were not found changed. From the first change on, cycles
-// are held back, until two in a row are as before, when those held back are forgotten, or until as many were held back
-// that they are the new normal and replace the baseline.
+// A cycle becomes part of the baseline once it and the next one were not found changed. From the first change on,
+// cycles are held back, until two in a row are as before, when those held back are forgotten, or until as many were
+// held back that they are the new normal and replace the baseline.
 type level struct {
 	size     int           // cycles that a baseline holds at most
 	least    int           // cycles that it must hold; so many better ones are a new normal

@@ -11,8 +11,8 @@ import (
 
 // Fingerprint returns 16 hexadecimal digits that are equal for cycles which can be held against each other: the same
 // endpoint by name, model, kind of server, API, tokenizer, lengths and profile. The server's version is no part of it,
-// as its change is what one wants to judge; nor are objectives, guards, limits and the schedule, which change nothing in
-// what is compared.
+// as its change is what one wants to judge; nor are objectives, guards, limits and the schedule, which change nothing
+// in what is compared.
 func Fingerprint(c *probe.Cycle) string {
 	identity, err := json.Marshal(struct {
 		Endpoint, Model, Server, API, Tokenizer string
@@ -29,7 +29,8 @@ func Fingerprint(c *probe.Cycle) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// kind returns what a server is without its version: "vllm" of "vllm 0.32.0", and nothing where only a version is known.
+// kind returns what a server is without its version: "vllm" of "vllm 0.32.0", and nothing where only a version is
+// known.
 func kind(server string) string {
 	word, _, _ := strings.Cut(server, " ")
 	if strings.ContainsAny(word, "0123456789") {

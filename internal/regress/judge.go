@@ -28,8 +28,8 @@ const (
 	// A cycle alone has changed if the p-values of its signals, two-sided and corrected for their number, say so at this
 	// level.
 	significance = 0.02
-	// All recent cycles together have changed if their cumulative sum (see stats.Page) reaches so many standard deviations,
-	// of which a cycle counts for three at most. A change of one is what it is to see soonest.
+	// All recent cycles together have changed if their cumulative sum (see stats.Page) reaches so many standard
+	// deviations, of which a cycle counts for three at most. A change of one is what it is to see soonest.
 	pageLimit = 7
 	pageMost  = 3
 	pageShift = 1
@@ -128,8 +128,9 @@ func (v *verdict) judge(p *property, c *probe.Cycle, comparable []*probe.Cycle) 
 }
 
 // compare tests whether a signal has changed. Two things may be chance: which requests were measured, which the rank
-// test of all requests tells, and what the endpoint was like during the cycle, which the test against the spread between
-// the cycles of the baseline tells. Only what neither can explain is a change, so that the larger p-value counts.
+// test of all requests tells, and what the endpoint was like during the cycle, which the test against the spread
+// between the cycles of the baseline tells. Only what neither can explain is a change, so that the larger p-value
+// counts.
 func compare(p *property, now observation, baseline []observation) probe.Change {
 	var pooled []float64
 	for _, o := range baseline {

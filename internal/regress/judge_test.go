@@ -15,8 +15,8 @@ import (
 	"github.com/inferprobe/inferprobe/internal/probe"
 )
 
-// sweepOf is cycle number n of a sweep whose median latencies are the factor latency of 100 ms, 10 ms and 1 s, and whose
-// capacity is rate.
+// sweepOf is cycle number n of a sweep whose median latencies are the factor latency of 100 ms, 10 ms and 1 s, and
+// whose capacity is rate.
 func sweepOf(n int, latency, rate float64) *probe.Cycle {
 	requests := make([]probe.RequestSample, 60)
 	for i := range requests {
@@ -88,12 +88,11 @@ func TestVerdicts(t *testing.T) {
 func TestChange(t *testing.T) {
 	cycles := run(slices.Concat(times(20, 1), times(2, 1.2))...)
 	last := cycles[len(cycles)-1].Regression
-	for i, want := range []probe.Change{
-		{Signal: probe.SignalTimeToFirstToken, Ratio: 1.2, Samples: 60, BaselineSamples: 15 * 60, Worse: true, Detected: true},
-		{Signal: probe.SignalTimePerOutputToken, Ratio: 1.2, Samples: 60, BaselineSamples: 15 * 60, Worse: true, Detected: true},
-		{Signal: probe.SignalRequestDuration, Ratio: 1.2, Samples: 60, BaselineSamples: 15 * 60, Worse: true, Detected: true},
-		{Signal: probe.SignalCapacity, Ratio: 1 / 1.2, Samples: 1, BaselineSamples: 15, Worse: true, Detected: true},
-	} {
+	for i, signal := range probe.Signals() {
+		want := probe.Change{Signal: signal, Ratio: 1.2, Samples: 60, BaselineSamples: 15 * 60, Worse: true, Detected: true}
+		if signal == probe.SignalCapacity {
+			want.Ratio, want.Samples, want.BaselineSamples = 1/1.2, 1, 15
+		}
 		got := last.Changes[i]
 		if got.PValue <= 0 || got.PValue > 0.001 {
 			t.Errorf("%s: p is %v", got.Signal, got.PValue)
@@ -122,12 +121,14 @@ func TestNotes(t *testing.T) {
 		want    string
 		changes int
 	}{
-		"all is well":      {4, func(*probe.Cycle) {}, "", 4},
-		"the first cycle":  {0, func(*probe.Cycle) {}, "no verdict: the baseline still lacks 4 comparable cycles", 0},
-		"too few cycles":   {3, func(*probe.Cycle) {}, "no verdict: the baseline still lacks 1 comparable cycles", 0},
-		"the cycle failed": {4, func(c *probe.Cycle) { c.Failure = new(probe.CycleFailure) }, "no verdict: the cycle failed", 0},
-		"another model":    {4, func(c *probe.Cycle) { c.Endpoint.Model = "m" }, "no verdict: the baseline still lacks 4 comparable cycles", 0},
-		"another version":  {4, func(c *probe.Cycle) { c.Server = "vllm 0.33.0" }, "", 4},
+		"all is well":     {4, func(*probe.Cycle) {}, "", 4},
+		"the first cycle": {0, func(*probe.Cycle) {}, "no verdict: the baseline still lacks 4 comparable cycles", 0},
+		"too few cycles":  {3, func(*probe.Cycle) {}, "no verdict: the baseline still lacks 1 comparable cycles", 0},
+		"the cycle failed": {4, func(c *probe.Cycle) { c.Failure = new(probe.CycleFailure) },
+			"no verdict: the cycle failed", 0},
+		"another model": {4, func(c *probe.Cycle) { c.Endpoint.Model = "m" },
+			"no verdict: the baseline still lacks 4 comparable cycles", 0},
+		"another version": {4, func(c *probe.Cycle) { c.Server = "vllm 0.33.0" }, "", 4},
 		"nothing to compare": {4, func(c *probe.Cycle) { c.Profile = probe.ProfileConstant },
 			"no verdict: a constant cycle has no stage that is compared", 0},
 		"throughput is not valid": {4, invalid(1), "no verdict on capacity: the throughput stage is not valid", 3},
@@ -156,7 +157,8 @@ func TestNotes(t *testing.T) {
 	}
 }
 
-// TestBadCyclesStayOut: failed, invalid and different cycles between good ones change no verdict, however fast they are.
+// TestBadCyclesStayOut: failed, invalid and different cycles between good ones change no verdict, however fast they
+// are.
 func TestBadCyclesStayOut(t *testing.T) {
 	good := run(times(8, 1)...)
 	mixed := slices.Clone(good)
@@ -206,7 +208,8 @@ func TestFewRequests(t *testing.T) {
 		var requests []probe.RequestSample
 		for i := range n { // half of them are as fast as ever, the others by a fifth slower: so is the median, by a tenth
 			f := 0.98 + 0.22*float64(i%2)
-			requests = append(requests, probe.RequestSample{TimeToFirstToken: 0.1 * f, TimePerOutputToken: 0.01 * f, Duration: f})
+			r := probe.RequestSample{TimeToFirstToken: 0.1 * f, TimePerOutputToken: 0.01 * f, Duration: f}
+			requests = append(requests, r)
 		}
 		c.Stages[0] = synchronous(requests)
 		return c

@@ -47,10 +47,11 @@ func PredictionTest(earlier []float64, next float64) float64 {
 // Score returns the value that a standard normal variable exceeds in size with probability p: 1.96 for 0.05.
 func Score(p float64) float64 { return -stats.StdNormal.InvCDF(p / 2) }
 
-// Page reports whether scores have gone up in all by limit since they last looked like the standard normal ones that they
-// are as long as nothing changes (Page, "Continuous Inspection Schemes", Biometrika 41, 1954). Half of shift goes off
-// each score, which makes it soonest to see a change of that many standard deviations. No score counts for more than
-// most, so that one outlier alone is no change, and the sum is limit at most, so that it sees the end of a change, too.
+// Page reports whether scores have gone up in all by limit since they last looked like the standard normal ones that
+// they are as long as nothing changes (Page, "Continuous Inspection Schemes", Biometrika 41, 1954). Half of shift goes
+// off each score, which makes it soonest to see a change of that many standard deviations. No score counts for more
+// than most, so that one outlier alone is no change, and the sum is limit at most, so that it sees the end of a change,
+// too.
 func Page(scores []float64, shift, most, limit float64) bool {
 	var sum float64
 	for _, score := range scores {

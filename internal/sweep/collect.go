@@ -191,8 +191,8 @@ func addDuration(s *stats.Sample, get func() (time.Duration, bool)) {
 	}
 }
 
-// reservoir keeps a uniform sample of at most probe.MaxRequestSamples requests out of any number (Vitter, "Random Sampling
-// with a Reservoir", ACM Transactions on Mathematical Software 11, 1985, algorithm R).
+// reservoir keeps a uniform sample of at most probe.MaxRequestSamples requests out of any number (Vitter, "Random
+// Sampling with a Reservoir", ACM Transactions on Mathematical Software 11, 1985, algorithm R).
 type reservoir struct {
 	random *rand.Rand
 	seen   int

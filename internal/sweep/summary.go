@@ -127,9 +127,9 @@ func (c *collector) rates(w window) (requests, tokens float64) {
 const mostBatches = 10
 
 // rateInterval returns the interval of the rate of a settled window by batch means: the rates of its parts differ by
-// chance, and say so how much the whole may be off. Parts are no shorter than a batch of requests takes to renew itself,
-// which the window holds three times at least: shorter ones would depend on each other. It tells of chance within the
-// window, not of what differs from cycle to cycle.
+// chance, and say so how much the whole may be off. Parts are no shorter than a batch of requests takes to renew
+// itself, which the window holds three times at least: shorter ones would depend on each other. It tells of chance
+// within the window, not of what differs from cycle to cycle.
 func (c *collector) rateInterval(w window) probe.Interval {
 	_, period := c.turnover()
 	n := settleWindows
