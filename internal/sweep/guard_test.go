@@ -84,3 +84,17 @@ func TestGuardConcurrently(t *testing.T) {
 		t.Errorf("tripped %q", reason)
 	}
 }
+
+func TestUnbrokenFailures(t *testing.T) {
+	g := &guard{}
+	for i, r := range []probe.Result{
+		{Outcome: probe.Failed, Reason: probe.ReasonReset}, {Outcome: probe.Failed, Reason: probe.ReasonConnect},
+		{Outcome: probe.Incomplete}, {Outcome: probe.Failed, Reason: probe.ReasonClientOverload}, {Outcome: probe.Completed},
+		{Outcome: probe.Failed, Reason: probe.ReasonConnect},
+	} {
+		g.record(&r)
+		if got, want := g.unbroken(), []int{1, 2, 2, 2, 0, 1}[i]; got != want {
+			t.Errorf("after result %d: %d failures unbroken, want %d", i, got, want)
+		}
+	}
+}

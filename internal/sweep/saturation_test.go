@@ -181,3 +181,55 @@ func TestOverloadedServer(t *testing.T) {
 		t.Errorf("skipped since %s", detail)
 	}
 }
+
+// TestBothMustRiseSteadily plays courses that a station does not have, at 20 requests/s. They are functions of the share
+// of the stage that is over.
+func TestBothMustRiseSteadily(t *testing.T) {
+	rising := func(at float64) float64 { return 1000 * at }
+	step := func(at float64) float64 {
+		if at > 0.6 {
+			return 1000
+		}
+		return 10
+	}
+	hump := func(at float64) float64 { return 4000 * at * (1 - at) }
+	slower := func(at float64) float64 { return 0.1 + 10*at }
+	for name, test := range map[string]struct {
+		inFlight, ttft func(at float64) float64 // requests, seconds
+		period         time.Duration
+		ends           bool
+	}{
+		"both rise":                            {rising, slower, 2 * time.Second, true},
+		"more in flight, first tokens as ever": {rising, func(float64) float64 { return 0.1 }, 2 * time.Second, false},
+		"… or hardly slower":                   {rising, func(at float64) float64 { return 1 + at/4 }, 2 * time.Second, false},
+		"slower, but no more in flight":        {func(float64) float64 { return 10 }, slower, 2 * time.Second, false},
+		"one step":                             {step, slower, 2 * time.Second, false},
+		"up and down again":                    {hump, func(at float64) float64 { return hump(at) / 100 }, 2 * time.Second, true},
+		"a few more":                           {func(at float64) float64 { return 20 + 30*at }, slower, 2 * time.Second, false},
+		"the ramp of requests of a minute":     {rising, slower, time.Minute, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const rate = 20
+			started := time.Unix(0, 0)
+			s := newSaturation(named{"constant-1", load.Stage{
+				Profile: probe.ProfileConstant, Rate: rate, MaxDuration: usual,
+			}}, started)
+			var at float64
+			s.inFlight = func() int64 { return int64(test.inFlight(at)) }
+			s.turnover = func() (int, time.Duration) { return 1000, test.period }
+			var ended bool
+			for now := time.Duration(0); now < usual && !ended; now += time.Second / rate {
+				at = now.Seconds() / usual.Seconds()
+				ttft := seconds(test.ttft(at))
+				s.record(&probe.Result{
+					Sent: started.Add(now - ttft), FirstToken: ttft, End: ttft, Arrivals: []probe.Arrival{{Events: 1}},
+				})
+				reason, _ := s.check(started.Add(now))
+				ended = reason != ""
+			}
+			if ended != test.ends {
+				t.Errorf("ended: %v", ended)
+			}
+		})
+	}
+}
