@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-	coordination "k8s.io/client-go/kubernetes/typed/coordination/v1"
 )
 
 var leaseResource = coordinationv1.Resource("leases")
@@ -111,9 +110,8 @@ func (s *apiServer) count() (n int, requests map[string]int) {
 
 // apiClient is one replica's way to the API server, with faults. It stands in for the typed client of client-go.
 type apiClient struct {
-	coordination.LeaseInterface // for the methods that we do not use
-	server                      *apiServer
-	skew                        time.Duration // of this replica's wall clock
+	server *apiServer
+	skew   time.Duration // of this replica's wall clock
 
 	mu        sync.Mutex
 	random    *rand.Rand
@@ -123,6 +121,8 @@ type apiClient struct {
 	dead      bool          // the process is gone: nothing returns until it is released
 	release   chan struct{}
 	forbidden string // verb
+
+	renewed time.Time // when the last update of an endpoint's Lease was sent whose answer arrived
 }
 
 func newAPIClient(s *apiServer, seed uint64, skew time.Duration) *apiClient {
@@ -131,8 +131,6 @@ func newAPIClient(s *apiServer, seed uint64, skew time.Duration) *apiClient {
 		latency: 5 * time.Millisecond,
 	}
 }
-
-func (c *apiClient) Leases(string) coordination.LeaseInterface { return c }
 
 func (c *apiClient) fault(set func(*apiClient)) {
 	c.mu.Lock()
@@ -229,7 +227,12 @@ func (c *apiClient) Update(ctx context.Context, l *coordinationv1.Lease, _ metav
 	*coordinationv1.Lease, error,
 ) {
 	l = c.skewed(l)
-	return call(ctx, c, "update", func() (*coordinationv1.Lease, error) { return c.server.update(l) })
+	sent := time.Now()
+	updated, err := call(ctx, c, "update", func() (*coordinationv1.Lease, error) { return c.server.update(l) })
+	if err == nil && l.Labels[labelComponent] == componentEndpoint {
+		c.fault(func(c *apiClient) { c.renewed = sent })
+	}
+	return updated, err
 }
 
 func (c *apiClient) Get(ctx context.Context, name string, _ metav1.GetOptions) (*coordinationv1.Lease, error) {

@@ -54,7 +54,6 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	coordination "k8s.io/client-go/kubernetes/typed/coordination/v1"
 )
 
 // DefaultDuration is how long a Lease lasts without a renewal.
@@ -65,7 +64,7 @@ const minDuration = 3 * time.Second
 
 // Options of New.
 type Options struct {
-	Client    coordination.LeasesGetter // see InCluster
+	Client    Client // see InCluster
 	Namespace string
 	// Name of this installation: replicas with the same one share their endpoints. Names of Leases begin with it, and
 	// it is their label app.kubernetes.io/instance. Default: inferprobe.
@@ -80,7 +79,7 @@ type Options struct {
 
 // Leases are the Leases of one replica.
 type Leases struct {
-	api       coordination.LeaseInterface
+	api       Client
 	namespace string
 	prefix    string
 	identity  string
@@ -116,7 +115,7 @@ func New(o Options) (*Leases, error) {
 	random := make([]byte, 4)
 	rand.Read(random) // never fails
 	l := &Leases{
-		api: o.Client.Leases(o.Namespace), namespace: o.Namespace, prefix: o.Name,
+		api: o.Client, namespace: o.Namespace, prefix: o.Name,
 		identity: o.Identity + "-" + hex.EncodeToString(random),
 		duration: o.Duration, interval: o.Duration / 3,
 		log: o.Log, ready: make(chan struct{}),

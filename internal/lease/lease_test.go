@@ -242,8 +242,31 @@ func TestSpread(t *testing.T) {
 	})
 }
 
+// TestFirstSpread demands that replicas that start together, or after an outage, mostly get it right at once.
+func TestFirstSpread(t *testing.T) {
+	const rounds = 20
+	ran := 0
+	for range rounds {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFleet(t, 10)
+			f.start("a")
+			f.start("b")
+			f.start("c")
+			time.Sleep(duration)
+			ran += f.watcher.ran
+			f.stopAll()
+		})
+	}
+	t.Logf("%.1f runs of 10 endpoints", float64(ran)/rounds)
+	if ran > 12*rounds {
+		t.Errorf("%.1f runs of 10 endpoints: too many were handed over", float64(ran)/rounds)
+	}
+}
+
 func TestTakeover(t *testing.T) {
-	for range 20 {
+	const rounds = 20
+	moved, free := 0, 0
+	for range rounds {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFleet(t, 10)
 			f.start("a")
@@ -251,14 +274,20 @@ func TestTakeover(t *testing.T) {
 			f.start("c")
 			time.Sleep(2*interval + rand.N(interval))
 			f.watcher.forget()
+			moved -= f.watcher.ran
+			free += f.watcher.loads()[f.replicas["b"].name]
 			f.kill("b")
 			time.Sleep(duration + interval*3/2)
+			moved += f.watcher.ran
 			f.checkSpread()
 			if gap, _ := f.watcher.forget(); gap > duration+interval*3/2 || gap < duration-interval {
 				t.Errorf("an endpoint of the killed replica was free for %v", gap)
 			}
 			f.stopAll()
 		})
+	}
+	if moved > free+rounds/2 {
+		t.Errorf("%d endpoints changed their replica after %d were taken over", moved, free)
 	}
 }
 
