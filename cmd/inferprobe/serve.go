@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/version"
@@ -20,6 +22,7 @@ import (
 	"github.com/inferprobe/inferprobe/internal/daemon"
 	"github.com/inferprobe/inferprobe/internal/lease"
 	"github.com/inferprobe/inferprobe/internal/probe"
+	"github.com/inferprobe/inferprobe/internal/selfcheck"
 	"github.com/inferprobe/inferprobe/internal/web"
 )
 
@@ -109,6 +112,7 @@ func serve(ctx context.Context, s *session, pages webFlags, leases *lease.Leases
 		failed = withLeases(ctx, leases, func(ctx context.Context) {
 			following, stop := context.WithCancel(ctx)
 			var follower sync.WaitGroup
+			lookAtHost(ctx, s.log, d)
 			if s.reload != nil {
 				follower.Go(func() { follow(following, d) })
 			}
@@ -118,6 +122,24 @@ func serve(ctx context.Context, s *session, pages webFlags, leases *lease.Leases
 		})
 	})
 	return cmp.Or(failed, err)
+}
+
+// hostLook is how long the host is looked at before the first cycle: eighty observations.
+const hostLook = 400 * time.Millisecond
+
+// lookAtHost says in log and metrics whether numbers measured on this host can be true. It changes nothing.
+func lookAtHost(ctx context.Context, log *slog.Logger, d *daemon.Daemon) {
+	glance, err := selfcheck.Look(ctx, hostLook)
+	if err != nil {
+		log.Debug("the host could not be looked at", "error", err)
+		return
+	}
+	problems := glance.Problems()
+	d.HostTrusted(len(problems) == 0)
+	if len(problems) > 0 {
+		log.Warn("this host disturbs measurements; stages that suffer are called invalid, and inferprobe selfcheck tells more",
+			"problems", problems)
+	}
 }
 
 // follow reloads the configuration when its files change and at SIGHUP, until ctx ends.

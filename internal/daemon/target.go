@@ -36,7 +36,10 @@ func target(e *config.Endpoint, version string) *sweep.Target {
 			OutputTokens: probe.Length(e.Sweep.OutputTokens),
 		},
 		Objectives: e.Objectives.Probe(),
-		Guards:     sweep.Guards{MaxErrorRate: float64(e.Guards.MaxErrorRate), TimeToFirstToken: e.Guards.TimeToFirstToken},
+		Guards: sweep.Guards{
+			MaxErrorRate: float64(e.Guards.MaxErrorRate), TimeToFirstToken: e.Guards.TimeToFirstToken,
+			YieldToUsers: e.Guards.YieldToUsers == config.YieldAuto,
+		},
 		Plan: sweep.Plan{
 			Profile:        e.Sweep.Profile,
 			Rates:          e.Sweep.Rates,

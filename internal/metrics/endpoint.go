@@ -210,9 +210,10 @@ func (s *stage) count(r *probe.Result) {
 
 // observe takes the times of a completed request.
 func (s *stage) observe(r *probe.Result) {
-	observe(s.requestDuration, r.End)
+	labels := exemplar(r)
+	observeExample(s.requestDuration, r.End, labels)
 	if d, ok := r.TimeToFirstToken(); ok {
-		observe(s.timeToFirstToken, d)
+		observeExample(s.timeToFirstToken, d, labels)
 	}
 	if d, ok := r.TimeToFirstAnswerToken(); ok {
 		observe(s.timeToFirstAnswerToken, d)
@@ -251,6 +252,20 @@ func (e *Endpoint) observe(r *probe.Result) {
 // observe takes a duration. One below zero, as clocks of different origin can give, is none: a negative observation
 // would make the sum of a histogram decrease, which Prometheus takes for a restart.
 func observe(o prometheus.Observer, d time.Duration) { o.Observe(max(d, 0).Seconds()) }
+
+// exemplar returns the labels by which an exemplar leads to the request in the logs and traces of those that served it,
+// nil where it has none. OpenMetrics allows 128 characters, names included; ours are at most 98.
+func exemplar(r *probe.Result) prometheus.Labels {
+	if r.ID == "" || r.TraceID == "" {
+		return nil
+	}
+	return prometheus.Labels{"request_id": r.ID, "trace_id": r.TraceID}
+}
+
+// observeExample takes a duration with an exemplar, where there are labels for one.
+func observeExample(o prometheus.ExemplarObserver, d time.Duration, labels prometheus.Labels) {
+	o.ObserveWithExemplar(max(d, 0).Seconds(), labels)
+}
 
 // observePhase takes a duration that is zero where there was nothing to measure.
 func observePhase(o prometheus.Observer, d time.Duration) {

@@ -87,6 +87,7 @@ type families struct {
 	configSuccessful prometheus.Gauge
 	configSuccess    prometheus.Gauge
 	historyWritable  prometheus.Gauge
+	hostTrusted      prometheus.Gauge
 }
 
 func declare(b *builder) families {
@@ -169,6 +170,8 @@ func declare(b *builder) families {
 			"When the configuration was last loaded."),
 		historyWritable: b.single("history_writable",
 			"Whether the last cycle could be written to the folder of the history."),
+		hostTrusted: b.single("host_trusted",
+			"Whether the host let the prober send and read in time when it started; NaN where that was not looked at."),
 	}
 }
 

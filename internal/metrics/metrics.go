@@ -4,6 +4,7 @@
 package metrics
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -56,6 +57,8 @@ func New(reg prometheus.Registerer, mode Mode) *Metrics {
 	b := &builder{reg: reg, mode: mode}
 	m := &Metrics{families: declare(b), vecs: b.vecs, lastCycle: describeLastCycle(),
 		endpoints: make(map[string]*Endpoint)}
+	m.hostTrusted.Set(math.NaN())
+	m.historyWritable.Set(1)
 	reg.MustRegister(
 		&lastCycles{metrics: m},
 		&infos{metrics: m},
@@ -73,6 +76,9 @@ func (m *Metrics) Reloaded(ok bool, at time.Time) {
 		m.configSuccess.Set(timestamp(at))
 	}
 }
+
+// HostTrusted says whether the host let us send and read in time when we started.
+func (m *Metrics) HostTrusted(ok bool) { m.hostTrusted.Set(number(ok)) }
 
 // HistoryWritable says whether cycles can be written to their folder.
 func (m *Metrics) HistoryWritable(ok bool) { m.historyWritable.Set(number(ok)) }
