@@ -46,11 +46,11 @@ type phases struct{ dns, connect, tls prometheus.Observer }
 
 // stage is the series of one stage, at hand without a look-up by labels.
 type stage struct {
-	timeToFirstToken       prometheus.Observer
+	timeToFirstToken       prometheus.ExemplarObserver
 	timeToFirstAnswerToken prometheus.Observer
 	interTokenLatency      prometheus.Observer
 	timePerOutputToken     prometheus.Observer
-	requestDuration        prometheus.Observer
+	requestDuration        prometheus.ExemplarObserver
 	streamStall            prometheus.Observer
 	requestOutputSpeed     prometheus.Observer
 
@@ -65,11 +65,11 @@ type stage struct {
 func newStage(f *families, ep probe.Endpoint, name string) *stage {
 	labels := []string{ep.Name, ep.Model, name}
 	s := &stage{
-		timeToFirstToken:       f.timeToFirstToken.WithLabelValues(labels...),
+		timeToFirstToken:       withExemplars(f.timeToFirstToken, labels),
 		timeToFirstAnswerToken: f.timeToFirstAnswerToken.WithLabelValues(labels...),
 		interTokenLatency:      f.interTokenLatency.WithLabelValues(labels...),
 		timePerOutputToken:     f.timePerOutputToken.WithLabelValues(labels...),
-		requestDuration:        f.requestDuration.WithLabelValues(labels...),
+		requestDuration:        withExemplars(f.requestDuration, labels),
 		streamStall:            f.streamStall.WithLabelValues(labels...),
 		requestOutputSpeed:     f.requestOutputSpeed.WithLabelValues(labels...),
 		requests:               f.requests.WithLabelValues(labels...),
@@ -83,6 +83,11 @@ func newStage(f *families, ep probe.Endpoint, name string) *stage {
 		s.failures[reason] = f.requestFailures.WithLabelValues(append(labels[:3:3], string(reason))...)
 	}
 	return s
+}
+
+// withExemplars returns a child of a histogram as that which takes exemplars, which every child of one is.
+func withExemplars(v *prometheus.HistogramVec, labels []string) prometheus.ExemplarObserver {
+	return v.WithLabelValues(labels...).(prometheus.ExemplarObserver)
 }
 
 // create makes the series of the endpoint itself, and gives those of a fresh one that have no value yet their first.

@@ -152,9 +152,12 @@ func (c *Client) attempt(
 	defer a.watch.stop()
 
 	res.ID = c.name + strconv.FormatUint(c.sends.Add(1), 10)
+	var parent string
+	parent, res.TraceID = newTrace()
 	r := c.request.WithContext(httptrace.WithClientTrace(ctx, a.trace()))
 	r.Header = maps.Clone(c.request.Header)
 	r.Header["X-Request-Id"] = []string{res.ID}
+	r.Header["Traceparent"] = []string{parent}
 	r.Body = io.NopCloser(bytes.NewReader(req.Body))
 	r.ContentLength = int64(len(req.Body))
 	response, err := transport.RoundTrip(r)

@@ -257,6 +257,10 @@ func TestRequest(t *testing.T) {
 		if !strings.HasPrefix(res.ID, "inferprobe-") {
 			t.Errorf("request id %q", res.ID)
 		}
+		if parent := got.Header.Get("Traceparent"); res.TraceID == "" || !strings.HasPrefix(parent, "00-"+res.TraceID+"-") {
+			t.Errorf("traceparent %q of trace %q", parent, res.TraceID)
+		}
+		got.Header.Del("Traceparent")
 		if diff := cmp.Diff(want, got.Header); diff != "" || got.URL.String() != path || got.Method != "POST" {
 			t.Errorf("%s %s, headers (-want +got):\n%s", got.Method, got.URL, diff)
 		}

@@ -62,6 +62,7 @@ type Phases struct {
 type Result struct {
 	Request   *Request
 	ID        string    // X-Request-Id of the last send, by which servers and proxies name it in their logs
+	TraceID   string    // of the last send's traceparent: 32 hexadecimal digits, by which they name it in their traces
 	Sent      time.Time // zero if nothing was written
 	Phases    Phases
 	NewConn   bool // the request had to open its connection
