@@ -138,6 +138,12 @@ func (c *apiClient) fault(set func(*apiClient)) {
 	set(c)
 }
 
+func (c *apiClient) lastRenewed() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.renewed
+}
+
 func heal(c *apiClient) { c.refused, c.blackHole, c.latency = false, false, 5*time.Millisecond }
 
 // trip is what happens to one request.

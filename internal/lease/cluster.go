@@ -53,6 +53,9 @@ func NewClient(config *rest.Config, namespace string) (Client, error) {
 	config.APIPath = "/apis"
 	config.GroupVersion = &coordinationv1.SchemeGroupVersion
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	if config.UserAgent == "" {
+		config.UserAgent = "inferprobe"
+	}
 	// A limit on our side would delay renewals when many endpoints are taken over; our load is bounded by design.
 	config.QPS = -1
 	// On HTTP/2 all requests share one connection. When that one dies silently, client-go notices after 45 s, and every

@@ -85,6 +85,12 @@ func (w *watcher) loads() map[string]int {
 	return loads
 }
 
+func (w *watcher) runs() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ran
+}
+
 func (w *watcher) forget() (gap time.Duration, cut int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -93,12 +99,30 @@ func (w *watcher) forget() (gap time.Duration, cut int) {
 	return gap, cut
 }
 
+// logBuffer can be read while it is written to.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 // replica is one process of the daemon.
 type replica struct {
 	name   string
-	client *apiClient
+	client *apiClient // nil where it is a real one
 	leases *Leases
-	log    *bytes.Buffer
+	log    *logBuffer
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
@@ -113,6 +137,7 @@ type fleet struct {
 	started   int
 	random    *rand.Rand
 	slow      time.Duration // a run takes up to this long to end
+	duration  time.Duration // of Leases; 0: the default
 }
 
 func newFleet(t *testing.T, endpoints int) *fleet {
@@ -130,12 +155,13 @@ func (f *fleet) start(pod string) *replica {
 	return f.startWith(pod, newAPIClient(f.server, uint64(f.started), skew))
 }
 
-func (f *fleet) startWith(pod string, client *apiClient) *replica {
+func (f *fleet) startWith(pod string, client Client) *replica {
 	f.t.Helper()
 	f.started++
-	r := &replica{name: fmt.Sprintf("%s#%d", pod, f.started), log: new(bytes.Buffer), client: client}
+	r := &replica{name: fmt.Sprintf("%s#%d", pod, f.started), log: new(logBuffer)}
+	r.client, _ = client.(*apiClient)
 	var err error
-	r.leases, err = New(Options{Client: r.client, Namespace: "ns", Identity: pod,
+	r.leases, err = New(Options{Client: client, Namespace: "ns", Identity: pod, Duration: f.duration,
 		Log: slog.New(slog.NewTextHandler(r.log, nil))})
 	if err != nil {
 		f.t.Fatal(err)
@@ -233,10 +259,10 @@ func TestSpread(t *testing.T) {
 		if _, cut := f.watcher.forget(); cut != 0 {
 			t.Errorf("%d runs were cut off to spread endpoints", cut)
 		}
-		ran := f.watcher.ran
+		before := f.watcher.runs()
 		time.Sleep(time.Hour)
-		if f.watcher.ran != ran {
-			t.Errorf("%d hand-overs in an hour without a change", f.watcher.ran-ran)
+		if moved := f.watcher.runs() - before; moved != 0 {
+			t.Errorf("%d hand-overs in an hour without a change", moved)
 		}
 		f.stopAll()
 	})
@@ -253,7 +279,7 @@ func TestFirstSpread(t *testing.T) {
 			f.start("b")
 			f.start("c")
 			time.Sleep(duration)
-			ran += f.watcher.ran
+			ran += f.watcher.runs()
 			f.stopAll()
 		})
 	}
@@ -274,11 +300,11 @@ func TestTakeover(t *testing.T) {
 			f.start("c")
 			time.Sleep(2*interval + rand.N(interval))
 			f.watcher.forget()
-			moved -= f.watcher.ran
+			moved -= f.watcher.runs()
 			free += f.watcher.loads()[f.replicas["b"].name]
 			f.kill("b")
 			time.Sleep(duration + interval*3/2)
-			moved += f.watcher.ran
+			moved += f.watcher.runs()
 			f.checkSpread()
 			if gap, _ := f.watcher.forget(); gap > duration+interval*3/2 || gap < duration-interval {
 				t.Errorf("an endpoint of the killed replica was free for %v", gap)

@@ -53,7 +53,7 @@ func TestStopsBeforeTheLeaseEnds(t *testing.T) {
 				if cause := <-ended; !errors.Is(cause, errNotRenewed) {
 					t.Errorf("the work ended because %v", cause)
 				}
-				if took := time.Since(r.client.renewed); took != duration*2/3 {
+				if took := time.Since(r.client.lastRenewed()); took != duration*2/3 {
 					t.Errorf("the work was told to end %v after the last renewal was sent", took)
 				}
 				time.Sleep(duration)
