@@ -110,6 +110,13 @@ func cycleStatus(c *probe.Cycle) web.CycleStatus {
 	if c.Failure != nil {
 		s.Failure = c.Failure.Reason
 	}
+	if c.Regression.Detected() {
+		for _, change := range c.Regression.Changes {
+			if change.Detected {
+				s.Regressions = append(s.Regressions, string(change.Signal))
+			}
+		}
+	}
 	for i := range c.Stages {
 		s.Valid = s.Valid && c.Stages[i].Valid()
 	}

@@ -43,6 +43,7 @@ type pageData struct {
 func newPage() *template.Template {
 	return template.Must(template.New("page").Funcs(template.FuncMap{
 		"segment":      url.PathEscape, // of a path
+		"join":         strings.Join,
 		"when":         when,
 		"took":         func(c CycleStatus) string { return c.Ended.Sub(c.Started).Round(time.Second).String() },
 		"milliseconds": func(seconds float64) string { return fmt.Sprintf("%.1f ms", seconds*1000) },

@@ -48,6 +48,7 @@ type CycleStatus struct {
 	Ended                 time.Time `json:"ended_at"`
 	Failure               string    `json:"failure,omitempty"`        // one line; "" if it ran to its end
 	Valid                 bool      `json:"valid"`                    // every stage's measurement can be trusted
+	Regressions           []string  `json:"regressions,omitempty"`    // signals that are worse than their baseline, again
 	RequestsPerSecond     float64   `json:"requests_per_second"`      // capacity; 0 if it was not measured
 	OutputTokensPerSecond float64   `json:"output_tokens_per_second"` // capacity
 }

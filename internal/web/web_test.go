@@ -61,6 +61,7 @@ func example() state {
 	before, invalid := good, good
 	before.ID, before.Started, before.OutputTokensPerSecond = "a", start.Add(-6*time.Hour), 900
 	invalid.ID, invalid.Started, invalid.Valid = "?#/..", start.Add(-12*time.Hour), false
+	before.Regressions = []string{"time_to_first_token", "capacity"}
 	failed := web.CycleStatus{ID: "b", Started: start, Ended: start.Add(time.Second),
 		Failure: `<script>alert("x")</script>`}
 	return state{
