@@ -302,7 +302,10 @@ var window = regexp.MustCompile(`\[(\w[^\]]*)\]`)
 
 // fixedWindows are the only ranges that a board may fix, with what they are for.
 func fixedWindows() map[string]string {
-	return map[string]string{"7d:10m": "the usual capacity is that of a week, whatever is shown"}
+	return map[string]string{
+		"7d:10m": "the usual capacity is that of a week, whatever is shown",
+		"15m":    "a canary a minute needs a quarter of an hour for a median",
+	}
 }
 
 var fixedTarget = regexp.MustCompile(`\b(job|instance)(=|=~|!=|!~)"[^$]`)

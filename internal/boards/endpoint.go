@@ -6,13 +6,15 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/cog"
 	"github.com/grafana/grafana-foundation-sdk/go/common"
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
+	"github.com/grafana/grafana-foundation-sdk/go/stat"
 	"github.com/grafana/grafana-foundation-sdk/go/timeseries"
 )
 
 // endpoint is the board of one endpoint: what it can bear, how fast it is at which rate, and what goes wrong.
 func endpoint(known catalogue) (*board, error) {
 	b := newBoard(endpointUID, "inferprobe / Endpoint",
-		"One endpoint: its last cycle, its history, every observed latency, its failures, and how far to trust them.")
+		"One endpoint: what the canary sees now, the last cycle, the cycles before, every observed latency, failures, and "+
+			"how far to trust the numbers.")
 	all := b.scope(known, "job", "instance", "endpoint", "model")
 	s := b.scope(known, "job", "instance", "endpoint", "model", "stage")
 	b.targets(known)
@@ -24,6 +26,8 @@ func endpoint(known catalogue) (*board, error) {
 	b.annotation("Cycle", "rgba(128, 128, 128, 0.25)", all.of(cycleInProgress)+" == 1", "a cycle runs", false)
 
 	b.endpointSummary(all)
+	b.row("Now: the canary, one light request at a time, beside the last cycle")
+	b.endpointCanary(all)
 	b.row("Last cycle: what the endpoint does at which rate")
 	b.endpointCurves(all)
 	b.endpointStages(all)
@@ -41,7 +45,7 @@ func endpoint(known catalogue) (*board, error) {
 }
 
 func (b *board) endpointSummary(s scope) {
-	value := func(title, description, unit, expr string, limits ...step) cog.Builder[dashboard.Panel] {
+	value := func(title, description, unit, expr string, limits ...step) *stat.PanelBuilder {
 		base := "text"
 		if len(limits) > 0 {
 			base = "green"
@@ -53,23 +57,56 @@ func (b *board) endpointSummary(s scope) {
 		}
 		return p
 	}
+	ofLimit := []step{{0.8, "yellow"}, {1, "red"}}
 	b.add(
-		lamp(head{"State",
-			"The worst thing that the last cycle found.", words, 6, 3}, query{s.state(byEndpoint), "{{endpoint}}"}).
+		lamp(head{"State", "The worst thing that the canary and the last cycle found.", words, 6, 3},
+			query{s.state(byEndpoint), "{{endpoint}}"}).
 			Mappings([]dashboard.ValueMapping{stateMapping()}),
-		value("Failed requests", "Share of requests that failed in the last cycle, at up to 90 % of the capacity.", share,
-			s.errorRatio(""), step{defaultErrorRatio, "orange"}, step{0.1, "red"}),
-		value("TTFT p90 / objective", "Time to first token at light load as a share of its objective.", share,
-			s.ofObjective("", stageTimeToFirstToken, signalFirstToken), step{0.8, "yellow"}, step{1, "red"}),
-		value("ITL p90 / objective", "Inter-token latency at light load as a share of its objective.", share,
-			s.ofObjective("", stageInterTokenLatency, signalInterToken), step{0.8, "yellow"}, step{1, "red"}),
-		value("Capacity", "Requests per second that the endpoint served when it was given all it takes.", perSecond,
-			s.last("", capacityRequests)),
+		value("Canary: failed requests", "Share of the canary's requests within 15 minutes that failed.", share,
+			s.canaryErrorRatio(""), step{defaultErrorRatio, "orange"}, step{0.1, "red"}),
+		value("Canary: TTFT / objective", "Median time to first token of the canary's requests within 15 minutes, as a "+
+			"share of the objective for the 90th percentile.", share,
+			s.canaryOfObjective("", timeToFirstToken, signalFirstToken), ofLimit...),
+		value("Canary: ITL / objective", "Median inter-token latency of the canary's requests within 15 minutes, as a "+
+			"share of the objective for the 90th percentile.", share,
+			s.canaryOfObjective("", interTokenLatency, signalInterToken), ofLimit...),
+		value("Worse than the baseline", "Signals that were worse than the cycles before in the last two cycles.", plain,
+			s.regressions(""), step{1, "orange"}).NoValue("no verdict"),
+		value("Cycle: failed requests", "Share of requests that failed in the last cycle, at up to 90 % of the capacity.",
+			share, s.errorRatio(""), step{defaultErrorRatio, "orange"}, step{0.1, "red"}),
+		value("Cycle: TTFT p90 / objective", "Time to first token at light load as a share of its objective.", share,
+			s.ofObjective("", stageTimeToFirstToken, signalFirstToken), ofLimit...),
+		value("Cycle: ITL p90 / objective", "Inter-token latency at light load as a share of its objective.", share,
+			s.ofObjective("", stageInterTokenLatency, signalInterToken), ofLimit...),
+		value("Capacity", "Requests per second that the endpoint served when it was given all it takes. The report of the "+
+			"cycle has its 95 % interval.", perSecond, s.last("", capacityRequests)),
 		value("Within objectives", "Highest rate at which every objective was kept.", perSecond, s.withinObjectives("")),
-		value("Measured", "Time since the last cycle that says something about the endpoint.", seconds,
-			fmt.Sprintf("time() - (%s > 0)", per("max", "", s.of(lastProbe)))),
+		value("Tokens left today", "Tokens that the endpoint may still be asked for on this day of UTC.", number,
+			notNaN(per("min", "", s.of(tokensLeft)))).NoValue("no limit"),
 		figure(head{"Next cycle", "Time until the next cycle is due.", seconds, 6, 3},
-			query{fmt.Sprintf("(%s - time()) > 0", per("max", "", s.of(cycleNextStart))), "next"}).NoValue("now"),
+			query{fmt.Sprintf("(%s - time()) > 0", per("max", "", s.of(cycleNextStart))), "next"}).NoValue("now or never"),
+	)
+}
+
+// endpointCanary sets what the canary sees beside the synchronous stage of the last cycle: both send one request at a
+// time, of different lengths.
+func (b *board) endpointCanary(s scope) {
+	signal := func(title, what, observed, ofStage, signal string) cog.Builder[dashboard.Panel] {
+		return lines(head{title, what + " of the canary's requests within 15 minutes, and of the synchronous stage of the " +
+			"last cycle, whose requests are longer by default. Between cycles only the canary is news.", seconds, 8, 9},
+			query{s.canary(0.5, "", observed), "canary p50"}, query{s.canary(0.9, "", observed), "canary p90"},
+			query{s.last("", ofStage, `quantile="0.5"`, `stage="synchronous"`), "cycle p50"},
+			query{s.last("", ofStage, `quantile="0.9"`, `stage="synchronous"`), "cycle p90"},
+			query{per("max", "", s.of(objective, `signal="`+signal+`"`)) + " > 0", "objective for p90"}).
+			OverrideByRegexp("cycle .*", dashed()).
+			OverrideByName("objective for p90", colour("red", true))
+	}
+	b.add(
+		signal("Time to first token", "Time to the first token", timeToFirstToken, stageTimeToFirstToken, signalFirstToken),
+		signal("Inter-token latency", "Time between two tokens", interTokenLatency, stageInterTokenLatency, signalInterToken),
+		bars(head{"Failed requests of the canary", "Requests of the canary that failed, by reason.", number, 8, 9},
+			query{per("sum", "reason", increase(s.of(requestFailures, ofCanary))) + " > 0", "{{reason}}"}).
+			NoValue("no failures"),
 	)
 }
 
@@ -129,6 +166,7 @@ func (b *board) endpointStages(s scope) {
 
 // endpointHistory compares cycles with each other: now, yesterday and a week ago.
 func (b *board) endpointHistory(s scope) {
+	b.endpointRegression(s)
 	b.add(
 		steps(head{"Capacity",
 			"Requests per second that the endpoint served when it was given all it takes, and the highest rate that " +
@@ -150,6 +188,27 @@ func (b *board) endpointHistory(s scope) {
 			"The 90th percentile of every stage, cycle after cycle: exact, valid or not. The rates of the stages " +
 				"follow the capacity.", seconds, 12, 9},
 			query{s.last("stage", stageInterTokenLatency, `quantile="0.9"`), "{{stage}}"}),
+	)
+}
+
+// endpointRegression holds the last cycle against those before it.
+func (b *board) endpointRegression(s scope) {
+	verdict := mapping(meaning{0, "as before", "green"}, meaning{1, "worse", "orange"})
+	of := func(metric string) string { return per("max", "signal", s.of(metric)) }
+	b.add(
+		ratios(head{"Change against the baseline", "Each signal in a cycle by that of the cycles before it: 1.1 is a tenth " +
+			"slower, for the capacity a tenth more. From 1.05 on, or 0.95 for the capacity, it counts; whether it is more " +
+			"than chance is in the table.", plain, 14, 8}, query{notNaN(of(regressionRatio)), "{{signal}}"}),
+		grid(head{"Verdict on the last cycle", "Worse is a signal that was so in the last two cycles, and not by chance. " +
+			"The p-value is how likely chance changes the signal that much. Empty until there are three cycles to compare " +
+			"with.", plain, 10, 8},
+			order{column: "Signal"}, []column{
+				{name: "Signal", label: "signal"},
+				{name: "Verdict", expr: of(regressionDetected) + "\nand " + notNaN(of(regressionRatio)), values: &verdict,
+					width: 110},
+				{name: "Ratio", expr: notNaN(of(regressionRatio)), width: 90},
+				{name: "p-value", expr: notNaN(of(regressionPValue)), width: 100},
+			}...),
 	)
 }
 
@@ -210,10 +269,12 @@ func (b *board) endpointFailures(all, s scope) {
 		per("sum", "", rate(s.of(requestFailures))), per("sum", "", rate(s.of(requestsIncomplete))))
 	b.add(
 		bars(head{"Failed requests by reason", "Requests that failed, by reason. `client_overload` and `cancelled` are the " +
-			"prober's own; no other reason is.", number, 12, 8},
+			"prober's own; no other reason is.", number, 8, 8},
 			query{per("sum", "reason", increase(s.of(requestFailures))) + " > 0", "{{reason}}"}).NoValue("no failures"),
-		bars(head{"Failed cycles by reason", "Cycles that could not be run to their end.", number, 12, 8},
+		bars(head{"Failed cycles by reason", "Cycles that could not be run to their end.", number, 8, 8},
 			query{per("sum", "reason", increase(all.of(cycleFailures))) + " > 0", "{{reason}}"}).NoValue("no failures"),
+		bars(head{"Skipped cycles by reason", skippedText, number, 8, 8},
+			query{per("sum", "reason", increase(all.of(runsSkipped))) + " > 0", "{{reason}}"}).NoValue("none"),
 		lines(head{"Requests by outcome",
 			"Requests that ended, per second. Incomplete ones were in flight when their stage ended: neither a " +
 				"success nor a failure.", perSecond, 8, 9},

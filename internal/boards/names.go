@@ -25,6 +25,8 @@ const (
 	endpointInfo   = "inferprobe_endpoint_info"
 	objective      = "inferprobe_objective_seconds"
 	objectiveError = "inferprobe_objective_error_ratio"
+	probePaused    = "inferprobe_probe_paused"
+	tokensLeft     = "inferprobe_token_budget_remaining"
 
 	cycles          = "inferprobe_cycles_total"
 	cycleFailures   = "inferprobe_cycle_failures_total"
@@ -33,6 +35,11 @@ const (
 	cycleNextStart  = "inferprobe_cycle_next_start_timestamp_seconds"
 	cycleDuration   = "inferprobe_cycle_duration_seconds"
 	cycleFindings   = "inferprobe_cycle_findings"
+
+	regressionBaseline = "inferprobe_regression_baseline_cycles"
+	regressionRatio    = "inferprobe_regression_ratio"
+	regressionPValue   = "inferprobe_regression_p_value"
+	regressionDetected = "inferprobe_regression_detected"
 
 	capacityRequests  = "inferprobe_capacity_requests_per_second"
 	capacityTokens    = "inferprobe_capacity_output_tokens_per_second"
@@ -55,6 +62,7 @@ const (
 	buildInfo        = "inferprobe_build_info"
 	reloadSuccessful = "inferprobe_config_last_reload_successful"
 	reloadTime       = "inferprobe_config_last_reload_success_timestamp_seconds"
+	historyWritable  = "inferprobe_history_writable"
 )
 
 // Values of the label `signal` of objective.

@@ -15,8 +15,11 @@ func stateMapping() dashboard.ValueMapping {
 	return mapping(
 		meaning{stateFine, "fine", "green"},
 		meaning{stateWaiting, "first cycle pending", "gray"},
+		meaning{statePaused, "paused", "light-blue"},
+		meaning{stateNoTokens, "out of tokens", "light-purple"},
 		meaning{stateOverdue, "overdue", "purple"},
 		meaning{stateUntrusted, "no valid stage", "blue"},
+		meaning{stateWorse, "worse than before", "light-orange"},
 		meaning{stateSlow, "misses objectives", "yellow"},
 		meaning{stateFailing, "requests fail", "orange"},
 		meaning{stateDown, "down", "red"},
@@ -27,7 +30,7 @@ func stateMapping() dashboard.ValueMapping {
 // overview is the board of all endpoints: which one is bad, in what way, and since when.
 func overview(known catalogue) (*board, error) {
 	b := newBoard(overviewUID, "inferprobe / Overview",
-		"All measured endpoints, the worst ones first. What is shown of an endpoint is from its last cycle, until the next.")
+		"All measured endpoints, the worst ones first: what the canary sees now, and what the last cycle found.")
 	s := b.scope(known, "job", "instance", "endpoint", "model")
 	b.targets(known)
 	b.variable("endpoint", "Endpoint", b.scope(known, "job", "instance").of(cycles))
@@ -37,9 +40,12 @@ func overview(known catalogue) (*board, error) {
 
 	b.overviewSummary(s)
 	b.overviewEndpoints(s)
-	b.row("Speed at light load")
+	b.overviewChanges(s)
+	b.row("Now: the canary, one light request at a time")
+	b.overviewCanary(s)
+	b.row("Cycle after cycle, at light load")
 	b.overviewSpeed(s)
-	b.row("Capacity")
+	b.row("Cycle after cycle, under load")
 	b.overviewCapacity(s)
 	b.row("Load that inferprobe itself causes")
 	b.overviewLoad(s)
@@ -51,18 +57,19 @@ func (b *board) overviewSummary(s scope) {
 	trouble := fmt.Sprintf("sort_desc((%s) >= %d)\nor on ()\n"+
 		`label_replace(%d * absent(%s), "endpoint", "no inferprobe answers", "", "")`+"\nor on ()\n"+
 		`label_replace(vector(%d), "endpoint", "all endpoints", "", "")`,
-		s.state(byEndpoint), stateOverdue, stateNoProber, s.of(probeSuccess), stateFine)
+		s.state(byEndpoint), stateNoTokens, stateNoProber, s.of(probeSuccess), stateFine)
 	alerts := foreign("ALERTS", []string{"endpoint"}, `alertname=~"Inferprobe.+"`, `alertstate="firing"`)
 	targets := s.without("endpoint").without("model")
 	b.add(
-		lamp(head{"Endpoints in trouble", "Every endpoint whose last cycle found something wrong, with the worst of it: " +
-			"down, requests fail, misses objectives, overdue.", words, 12, 5}, query{trouble, "{{endpoint}}"}).
+		lamp(head{"Endpoints in trouble", "Every endpoint of which the canary or the last cycle found something wrong, " +
+			"with the worst of it: down, requests fail, misses objectives, worse than before, overdue. One that is paused is " +
+			"not among them.", words, 12, 5}, query{trouble, "{{endpoint}}"}).
 			Mappings([]dashboard.ValueMapping{stateMapping()}).TextMode(common.BigValueTextModeValueAndName),
 		lamp(head{"Alerts firing", "Alerts of inferprobe's rules that fire now.", plain, 4, 5},
 			query{"count(" + alerts + ") or vector(0)", "alerts"}).Thresholds(from("green", step{1, "red"})),
 		figure(head{"Oldest result",
 			"Time since the endpoint that was measured the longest ago was measured. Compare it with the interval of " +
-				"its sweep.", seconds, 4, 5},
+				"its canary, or of its sweep if it has none.", seconds, 4, 5},
 			query{fmt.Sprintf("max(time() - (%s > 0))", per("max", byEndpoint, s.of(lastProbe))), "age"}).Decimals(0),
 		lamp(head{"Probers up", "Share of inferprobe's own instances that Prometheus can scrape.", share, 4, 5},
 			query{"avg(" + foreign("up", targets.vars) + ") or vector(0)", "up"}).
@@ -70,40 +77,74 @@ func (b *board) overviewSummary(s scope) {
 	)
 }
 
-// overviewEndpoints is a row for each endpoint, and the history of its state.
+// overviewEndpoints is a row for each endpoint.
 func (b *board) overviewEndpoints(s scope) {
 	ofUsual := from("transparent", step{0, "semi-dark-red"}, step{0.7, "semi-dark-yellow"}, step{0.9, "transparent"})
 	ofLimit := from("transparent", step{0.8, "semi-dark-yellow"}, step{1, "semi-dark-red"})
+	failed := from("transparent", step{defaultErrorRatio, "semi-dark-orange"})
 	capacity := s.last(byModel, capacityRequests)
 	stateValues := stateMapping()
 	b.add(grid(head{"Endpoints, the worst first",
-		"The last cycle of each endpoint. Light load is the best valid stage, in general one request at a time. " +
-			"Percentages of an objective are red above 100 %.", plain, 24, 9},
+		"Canary: its requests of the last 15 minutes, the median of their times. The rest is the last cycle: TTFT and ITL " +
+			"are the p90 of the best valid stage, in general one request at a time, as a share of the objective; signals are " +
+			"those that are worse than the baseline; failed are requests at up to 90 % of the capacity. Tokens are what is " +
+			"left for today.", plain, 24, 9},
 		order{"State", true}, []column{
 			{name: "State", expr: s.state(byModel), values: &stateValues, width: 140},
 			{name: "Endpoint", label: "endpoint", link: toEndpoint("${__value.text}")},
-			{name: "Failed", expr: s.errorRatio(byModel), unit: share,
-				colour: from("transparent", step{defaultErrorRatio, "semi-dark-orange"}), width: 70},
-			{name: "TTFT p90", expr: s.best(byModel, stageTimeToFirstToken), unit: seconds, width: 90},
+			{name: "Canary failed", expr: s.canaryErrorRatio(byModel), unit: share, colour: failed, width: 105},
+			{name: "Canary TTFT", expr: s.canary(0.5, byModel, timeToFirstToken), unit: seconds, width: 100},
+			{name: "Failed", expr: s.errorRatio(byModel), unit: share, colour: failed, width: 70},
 			{name: "TTFT / objective", expr: s.ofObjective(byModel, stageTimeToFirstToken, signalFirstToken), unit: share,
-				colour: ofLimit, width: 125},
-			{name: "ITL p90", expr: s.best(byModel, stageInterTokenLatency), unit: seconds, width: 85},
+				colour: ofLimit, width: 120},
 			{name: "ITL / objective", expr: s.ofObjective(byModel, stageInterTokenLatency, signalInterToken), unit: share,
-				colour: ofLimit, width: 125},
-			{name: "Capacity", expr: capacity, unit: perSecond, width: 100},
+				colour: ofLimit, width: 115},
+			{name: "Worse signals", expr: s.regressions(byModel),
+				colour: from("transparent", step{1, "semi-dark-orange"}), width: 105},
+			{name: "Capacity", expr: capacity, unit: perSecond, width: 95},
 			{name: "/ 7 d median", expr: "(" + capacity + ") / " + s.usualCapacity(byModel), unit: share,
-				colour: ofUsual, width: 105},
-			{name: "Within objectives", expr: s.withinObjectives(byModel), unit: perSecond, width: 130},
+				colour: ofUsual, width: 100},
+			{name: "Within objectives", expr: s.withinObjectives(byModel), unit: perSecond, width: 125},
 			{name: "Valid stages", expr: per("avg", byModel, notNaN(s.of(stageValid))), unit: share, width: 95},
+			{name: "Tokens left", expr: notNaN(per("min", byModel, s.of(tokensLeft))), unit: number,
+				colour: from("semi-dark-purple", step{1, "transparent"}), width: 90},
 			{name: "Measured", expr: fmt.Sprintf("time() - (%s > 0)", per("max", byModel, s.of(lastProbe))), unit: seconds,
-				width: 95},
+				width: 85},
 			{name: "Model", label: "model"},
 		}...))
+}
+
+// overviewChanges is since when, and what the alerts and the baseline say.
+func (b *board) overviewChanges(s scope) {
+	const bySignal = "endpoint, signal"
 	b.add(
-		states(head{"State of each endpoint", "Since when an endpoint is as it is. A state lasts until a later cycle says " +
-			"otherwise.", words, 14, 9}, stateMapping(), query{s.state(byEndpoint), "{{endpoint}}"}),
+		states(head{"State of each endpoint", "Since when an endpoint is as it is. What a cycle found lasts until a later " +
+			"one says otherwise.", words, 24, 7}, stateMapping(), query{s.state(byEndpoint), "{{endpoint}}"}),
 		b.alertTable(head{"Alerts", "Alerts of inferprobe's rules that fire or are about to; empty without any. Needs " +
-			"the rules of dashboards/rules.", plain, 10, 9}),
+			"the rules of dashboards/rules.", plain, 14, 7}),
+		grid(head{"Worse than the baseline", "Signals that were worse than the cycles before in the last two cycles; empty " +
+			"without any. A ratio of 1.2 is a fifth slower, for the capacity 0.8 is a fifth less.", plain, 10, 7},
+			order{"Endpoint", false}, []column{
+				{name: "Endpoint", label: "endpoint", link: toEndpoint("${__value.text}")},
+				{name: "Signal", label: "signal"},
+				{name: "Ratio", expr: per("max", bySignal, s.of(regressionRatio)) + "\nand on (endpoint, signal)\n" +
+					per("max", bySignal, s.of(regressionDetected)) + " == 1", width: 80},
+				{name: "p-value", expr: per("max", bySignal, s.of(regressionPValue)) + "\nand on (endpoint, signal)\n" +
+					per("max", bySignal, s.of(regressionDetected)) + " == 1", width: 90},
+			}...),
+	)
+}
+
+func (b *board) overviewCanary(s scope) {
+	signal := func(title, metric string) *timeseries.PanelBuilder {
+		return lines(head{title, "Median of the canary's requests within 15 minutes.", seconds, 8, 8},
+			query{s.canary(0.5, byEndpoint, metric), "{{endpoint}}"})
+	}
+	b.add(
+		signal("Time to first token, median", timeToFirstToken),
+		signal("Inter-token latency, median", interTokenLatency),
+		lines(head{"Failed requests", "Share of the canary's requests within 15 minutes that failed.", share, 8, 8},
+			query{s.canaryErrorRatio(byEndpoint), "{{endpoint}}"}).Max(1),
 	)
 }
 
@@ -165,11 +206,14 @@ func (b *board) overviewLoad(s scope) {
 			per("sum", byEndpoint, "increase("+s.of(outputTokens)+window+")"))
 	}
 	b.add(
-		lines(head{"Requests in flight", "Requests of inferprobe that wait for their answer.", plain, 8, 8},
+		lines(head{"Requests in flight", "Requests of inferprobe's cycles that wait for their answer.", plain, 6, 8},
 			query{per("sum", byEndpoint, s.of(requestsInFlight)), "{{endpoint}}"}),
-		lines(head{"Requests", "Requests of inferprobe that ended, per second.", perSecond, 8, 8},
+		lines(head{"Requests", "Requests of inferprobe that ended, per second.", perSecond, 6, 8},
 			query{per("sum", byEndpoint, rate(s.of(requests))), "{{endpoint}}"}),
-		figure(head{"Tokens used", "Prompt and output tokens of inferprobe's requests over the time shown.", number, 8, 8},
+		steps(head{"Tokens left today", "Tokens that an endpoint may still be asked for on this day of UTC. At nothing it " +
+			"is not measured until midnight. Nothing is shown without a limit.", number, 6, 8},
+			query{notNaN(per("min", byEndpoint, s.of(tokensLeft))), "{{endpoint}}"}).NoValue("no limit"),
+		figure(head{"Tokens used", "Prompt and output tokens of inferprobe's requests over the time shown.", number, 6, 8},
 			query{tokens("[$__range]"), "{{endpoint}}"}).TextMode(common.BigValueTextModeValueAndName).
 			Orientation(common.VizOrientationHorizontal).
 			Text(common.NewVizTextDisplayOptionsBuilder().TitleSize(14).ValueSize(24)),

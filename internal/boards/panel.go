@@ -27,8 +27,6 @@ const (
 	number          = "short"
 	plain           = "none"
 	words           = "string"
-	date            = "dateTimeAsIso"
-	age             = "dtdurations"
 )
 
 // head is what every panel has.
@@ -96,17 +94,27 @@ func tooltip() *common.VizTooltipOptionsBuilder {
 	return common.NewVizTooltipOptionsBuilder().Mode(common.TooltipDisplayModeMulti).Sort(common.SortOrderDescending)
 }
 
-// lines draws series over time.
-func lines(h head, queries ...query) *timeseries.PanelBuilder {
+// graph draws series over time.
+func graph(h head, queries ...query) *timeseries.PanelBuilder {
 	return fill(timeseries.NewPanelBuilder(), h, queries, overTime).
-		Legend(legend()).Tooltip(tooltip()).Min(0).LineWidth(1).FillOpacity(8).
+		Legend(legend()).Tooltip(tooltip()).LineWidth(1).FillOpacity(8).
 		ShowPoints(common.VisibilityModeAuto).SpanNulls(common.BoolOrFloat64{Bool: cog.ToPtr(false)})
 }
 
+// lines draws series over time from zero on.
+func lines(h head, queries ...query) *timeseries.PanelBuilder { return graph(h, queries...).Min(0) }
+
 // steps draws values that change from cycle to cycle.
-func steps(h head, queries ...query) *timeseries.PanelBuilder {
-	return lines(h, queries...).LineInterpolation(common.LineInterpolationStepAfter).LineWidth(2).FillOpacity(0).
+func steps(h head, queries ...query) *timeseries.PanelBuilder { return stepped(lines(h, queries...)) }
+
+func stepped(p *timeseries.PanelBuilder) *timeseries.PanelBuilder {
+	return p.LineInterpolation(common.LineInterpolationStepAfter).LineWidth(2).FillOpacity(0).
 		ShowPoints(common.VisibilityModeNever)
+}
+
+// ratios draws values around 1 that change from cycle to cycle.
+func ratios(h head, queries ...query) *timeseries.PanelBuilder {
+	return stepped(graph(h, queries...)).AxisSoftMin(0.8).AxisSoftMax(1.2)
 }
 
 // bars draws counts over time, stacked.
@@ -332,12 +340,18 @@ func mapping(meanings ...meaning) dashboard.ValueMapping {
 }
 
 // colour gives the series of that name a fixed colour, and a dashed line if wished.
-func colour(name string, dashed bool) []dashboard.DynamicConfigValue {
+func colour(name string, dash bool) []dashboard.DynamicConfigValue {
 	list := []dashboard.DynamicConfigValue{{Id: "color", Value: map[string]any{"mode": "fixed", "fixedColor": name}}}
-	if dashed {
-		list = append(list,
-			dashboard.DynamicConfigValue{Id: "custom.lineStyle", Value: map[string]any{"fill": "dash", "dash": []int{8, 8}}},
-			dashboard.DynamicConfigValue{Id: "custom.fillOpacity", Value: 0})
+	if dash {
+		list = append(list, dashed()...)
 	}
 	return list
+}
+
+// dashed draws a series as a dashed line.
+func dashed() []dashboard.DynamicConfigValue {
+	return []dashboard.DynamicConfigValue{
+		{Id: "custom.lineStyle", Value: map[string]any{"fill": "dash", "dash": []int{8, 8}}},
+		{Id: "custom.fillOpacity", Value: 0},
+	}
 }

@@ -28,31 +28,40 @@ func prober(known catalogue) (*board, error) {
 
 func (b *board) proberSummary(s scope) {
 	late := func(title, description, metric string, limits ...step) cog.Builder[dashboard.Panel] {
-		return lamp(head{title, description, seconds, 4, 4},
+		return lamp(head{title, description, seconds, 6, 3},
 			query{fmt.Sprintf("histogram_quantile(0.99, %s)\nor\nhistogram_quantile(0.99, %s)",
 				per("sum", "", "increase("+s.of(metric)+"[$__range])"),
 				per("sum", "le", "increase("+s.of(metric+"_bucket")+"[$__range])")), "p99"}).
 			Thresholds(from("green", limits...)).NoValue("none yet")
 	}
+	history := mapping(meaning{1, "can be written", "green"}, meaning{0, "cannot be written", "red"})
 	reload := mapping(meaning{1, "loaded", "green"}, meaning{0, "last reload failed", "red"})
 	b.add(
-		lamp(head{"Probers up", "Share of inferprobe's instances that Prometheus can scrape.", share, 4, 4},
+		lamp(head{"Probers up", "Share of inferprobe's instances that Prometheus can scrape.", share, 6, 3},
 			query{"avg(" + foreign("up", s.vars) + ") or vector(0)", "up"}).
 			Thresholds(from("red", step{1, "green"})).Decimals(0),
 		lamp(head{"Configuration",
 			"Whether the last attempt to load the configuration succeeded. After a failure the old one stays in " +
-				"force.", words, 4, 4}, query{per("min", "", s.of(reloadSuccessful)), "configuration"}).
+				"force.", words, 6, 3}, query{per("min", "", s.of(reloadSuccessful)), "configuration"}).
 			Mappings([]dashboard.ValueMapping{reload}),
+		lamp(head{"History",
+			"Whether the last cycle could be written to the folder of the history. If not, cycles and the tokens spent are " +
+				"kept in memory and lost at a restart.", words, 6, 3},
+			query{per("min", "", s.of(historyWritable)), "history"}).Mappings([]dashboard.ValueMapping{history}),
+		figure(head{"Cycles running", "Endpoints that are being measured now, the canary aside.", plain, 6, 3},
+			query{per("sum", "", s.of(cycleInProgress)), "cycles"}),
 		late("Schedule delay", "How much later than due requests left: the 99th percentile over the time shown.",
 			scheduleDelay, step{0.005, "yellow"}, step{0.05, "red"}),
 		late("Receive lag",
 			"How much later than the kernel inferprobe saw data arrive: the 99th percentile over the time shown.",
 			receiveLag, step{0.005, "yellow"}, step{0.05, "red"}),
 		lamp(head{"Valid stages", "Share of the stages in the last cycles of all endpoints whose measurement can be trusted.",
-			share, 4, 4}, query{per("avg", "", notNaN(s.of(stageValid))), "valid"}).
+			share, 6, 3}, query{per("avg", "", notNaN(s.of(stageValid))), "valid"}).
 			Thresholds(from("orange", step{0.5, "yellow"}, step{0.8, "green"})).NoValue("none yet"),
-		figure(head{"Cycles running", "Endpoints that are being measured now.", plain, 4, 4},
-			query{per("sum", "", s.of(cycleInProgress)), "cycles"}),
+		lamp(head{"Held back", "Endpoints that are not measured because an operator has paused them or because their " +
+			"tokens of the day are used up.", plain, 6, 3},
+			query{fmt.Sprintf("count(%s == 1 or %s == 0) or vector(0)", per("max", byEndpoint, s.of(probePaused)),
+				per("min", byEndpoint, s.of(tokensLeft))), "endpoints"}).Thresholds(from("green", step{1, "yellow"})),
 	)
 }
 
@@ -75,6 +84,7 @@ func (b *board) proberDelays(s scope) {
 
 func (b *board) proberSchedule(s scope) {
 	running := mapping(meaning{1, "cycle runs", "blue"}, meaning{0, "waits", "transparent"})
+	paused := mapping(meaning{1, "paused", "light-blue"}, meaning{0, "", "transparent"})
 	of := func(metric string) string { return per("max", byEndpoint, s.of(metric)) }
 	b.add(
 		states(head{"When each endpoint was measured", "The cycles of each endpoint. Those of one group never overlap.",
@@ -88,10 +98,11 @@ func (b *board) proberSchedule(s scope) {
 				{name: "Ended, ago", expr: "time() - (" + of(cycleLastEnd) + " > 0)", unit: seconds, width: 105},
 				{name: "Took", expr: s.last(byEndpoint, cycleDuration), unit: seconds, width: 90},
 				{name: "Next in", expr: of(cycleNextStart) + " - time() > 0", unit: seconds, width: 95},
+				{name: "Operator", expr: of(probePaused), values: &paused, width: 90},
+				{name: "Tokens left", expr: notNaN(per("min", byEndpoint, s.of(tokensLeft))), unit: number,
+					colour: from("semi-dark-purple", step{1, "transparent"}), width: 95},
 			}...),
-		bars(head{"Cycles skipped",
-			"Cycles that were due and not started. `overrun`: the one before still ran; make the interval longer, or " +
-				"the stages shorter.", number, 12, 8},
+		bars(head{"Cycles skipped", skippedText, number, 12, 8},
 			query{per("sum", "endpoint, reason", increase(s.of(runsSkipped))) + " > 0", "{{endpoint}} {{reason}}"}).
 			NoValue("none"),
 		bars(head{"Cycles failed",
@@ -107,6 +118,11 @@ func (b *board) proberSchedule(s scope) {
 			query{s.last(byEndpoint, cycleDuration), "{{endpoint}}"}),
 	)
 }
+
+// skippedText explains the reasons of runsSkipped.
+const skippedText = "Cycles that were due and not started. `overrun`: the one before still ran; make the interval " +
+	"longer, or the stages shorter. `paused`: by an operator. `token_budget`: the tokens of the day are used up. `window`: its " +
+	"window had closed before it could begin."
 
 func (b *board) proberProcess(s scope) {
 	b.add(

@@ -69,6 +69,15 @@ func rate(selector string) string { return "rate(" + selector + "[$__rate_interv
 
 func increase(selector string) string { return "increase(" + selector + "[$__rate_interval])" }
 
+// recent is how far back "now" reaches: a canary a minute makes fifteen requests in it, enough for a median.
+const recent = "[15m]"
+
+// What selects the requests of the canary, and those of its failures that are not the prober's own.
+const (
+	ofCanary  = `stage="canary"`
+	notOurOwn = `reason!~"client_overload|cancelled"`
+)
+
 // last returns values of the last cycle, the highest where several inferprobes measure the same; nothing where a value
 // is not known.
 func (s scope) last(by, metric string, matchers ...string) string {
@@ -78,10 +87,32 @@ func (s scope) last(by, metric string, matchers ...string) string {
 // quantile returns a quantile of a histogram: of its native buckets where they are scraped, else of its classic ones;
 // nothing while nothing is observed.
 func (s scope) quantile(q float64, by, metric string, matchers ...string) string {
+	return s.quantileOver("[$__rate_interval]", q, by, metric, matchers...)
+}
+
+func (s scope) quantileOver(window string, q float64, by, metric string, matchers ...string) string {
 	le := strings.TrimPrefix(by+", le", ", ")
 	return fmt.Sprintf("histogram_quantile(%g, %s) >= 0\nor\nhistogram_quantile(%g, %s) >= 0",
-		q, per("sum", by, rate(s.of(metric, matchers...))),
-		q, per("sum", le, rate(s.of(metric+"_bucket", matchers...))))
+		q, per("sum", by, "rate("+s.of(metric, matchers...)+window+")"),
+		q, per("sum", le, "rate("+s.of(metric+"_bucket", matchers...)+window+")"))
+}
+
+// canary returns a quantile of what the canary's requests took lately.
+func (s scope) canary(q float64, by, metric string) string {
+	return s.quantileOver(recent, q, by, metric, ofCanary)
+}
+
+// canaryErrorRatio returns the share of the canary's requests that failed lately.
+func (s scope) canaryErrorRatio(by string) string {
+	return fmt.Sprintf("%s\n/ (%s > 0)", per("sum", by, "rate("+s.of(requestFailures, ofCanary, notOurOwn)+recent+")"),
+		per("sum", by, "rate("+s.of(requests, ofCanary)+recent+")"))
+}
+
+// regressions returns how many signals are worse than the baseline; nothing where there is no verdict.
+func (s scope) regressions(by string) string {
+	on := "on (" + by + ")"
+	return fmt.Sprintf("%s\nand %s\n%s > 0", per("sum", by, s.of(regressionDetected)), on,
+		per("max", by, s.of(regressionBaseline)))
 }
 
 // buckets returns how many observations fell in each bucket: native ones where they are scraped, else classic ones.
@@ -103,6 +134,17 @@ func (s scope) best(by, metric string) string { return per("min", by, s.valid(me
 // ofObjective returns the same as a share of the objective; nothing where there is none.
 func (s scope) ofObjective(by, metric, signal string) string {
 	return notNaN(fmt.Sprintf("(%s) / %s", s.best(by, metric), per("max", by, s.of(objective, `signal="`+signal+`"`))))
+}
+
+// canaryOfObjective returns the median of the canary's requests as a share of the objective for the 90th percentile:
+// above 1, more than half of them miss what nine of ten should keep.
+func (s scope) canaryOfObjective(by, metric, signal string) string {
+	on := "on (" + by + ")"
+	if by == "" {
+		on = "on ()"
+	}
+	return notNaN(fmt.Sprintf("(%s)\n/ %s %s", s.canary(0.5, by, metric), on,
+		per("max", by, s.of(objective, `signal="`+signal+`"`))))
 }
 
 // errorRatio returns the share of requests that failed in the last cycle. Stages that ask for more than 90 % of the
@@ -127,44 +169,60 @@ func (s scope) usualCapacity(by string) string {
 	return per("max", by, fmt.Sprintf("quantile_over_time(0.5, (%s)[7d:10m])", notNaN(s.of(capacityRequests))))
 }
 
-// interval returns the seconds from one cycle to the next, as the endpoint's schedule has it: the pause and the cycle.
-func (s scope) interval(by string) string {
-	return fmt.Sprintf("(%s - %s + %s)", per("max", by, s.of(cycleNextStart)),
-		per("max", by, s.of(cycleLastEnd)), per("max", by, s.of(cycleDuration)))
+// overdue returns how many seconds ago a cycle was due that has not ended since. It may take as long as the one before,
+// and wait for others of its group: it is overdue after twice that and an hour.
+func (s scope) overdue(by string) string {
+	return fmt.Sprintf("time() - (%s > 0)\n> 3600 + 2 * (%s or 0 * %s)", per("max", by, s.of(cycleNextStart)),
+		s.last(by, cycleDuration), per("max", by, s.of(cycles)))
 }
 
 // States of an endpoint, the worst one highest.
 const (
 	stateFine = iota
 	stateWaiting
+	statePaused
+	stateNoTokens
 	stateOverdue
 	stateUntrusted
+	stateWorse
 	stateSlow
 	stateFailing
 	stateDown
 	stateNoProber
 )
 
-// state returns the state of each endpoint: the worst one that applies. `or` keeps the first answer for an endpoint,
-// and 0 × x gives a constant its labels.
+// state returns the state of each endpoint: paused, of which nothing is known, or the worst one that applies. `or`
+// keeps the first answer for an endpoint, and 0 × x gives a constant its labels.
 func (s scope) state(by string) string {
 	code := func(n int, condition string) string { return fmt.Sprintf("%d + 0 * (%s)", n, condition) }
-	slow := func(metric, signal string) string { return code(stateSlow, s.ofObjective(by, metric, signal)+" > 1") }
 	success := per("max", by, s.of(probeSuccess))
 	limit := fmt.Sprintf("(%s > 0 or %.2f + 0 * %s)", per("max", by, s.of(objectiveError)), defaultErrorRatio,
 		per("max", by, s.of(cycles)))
-	overdue := fmt.Sprintf("time() - %s > 2 * %s", per("max", by, s.of(cycleLastEnd)), s.interval(by))
-	return strings.Join([]string{
+	// One request of the canary that fails may be chance.
+	twice := per("sum", by, "increase("+s.of(requestFailures, ofCanary, notOurOwn)+recent+")") + " > 1.5"
+	chain := []string{
+		code(statePaused, per("max", by, s.of(probePaused))+" == 1"),
 		code(stateDown, success+" == 0"),
+		code(stateFailing, fmt.Sprintf("(%s)\n> %s and %s", s.canaryErrorRatio(by), limit, twice)),
 		code(stateFailing, s.errorRatio(by)+"\n> "+limit),
-		slow(stageTimeToFirstToken, signalFirstToken),
-		slow(stageInterTokenLatency, signalInterToken),
-		slow(stageRequestDuration, signalDuration),
+	}
+	for _, slow := range []string{
+		s.canaryOfObjective(by, timeToFirstToken, signalFirstToken),
+		s.canaryOfObjective(by, interTokenLatency, signalInterToken),
+		s.ofObjective(by, stageTimeToFirstToken, signalFirstToken),
+		s.ofObjective(by, stageInterTokenLatency, signalInterToken),
+		s.ofObjective(by, stageRequestDuration, signalDuration),
+	} {
+		chain = append(chain, code(stateSlow, slow+" > 1"))
+	}
+	return strings.Join(append(chain,
+		code(stateWorse, per("max", by, s.of(regressionDetected))+" == 1"),
 		code(stateUntrusted, per("max", by, s.of(stageValid))+" == 0"),
-		code(stateOverdue, overdue),
+		code(stateOverdue, s.overdue(by)),
+		code(stateNoTokens, per("min", by, s.of(tokensLeft))+" == 0"),
 		code(stateFine, success+" == 1"),
 		code(stateWaiting, per("max", by, s.of(cycles))),
-	}, "\nor\n")
+	), "\nor\n")
 }
 
 // defaultErrorRatio is the share of failed requests from which on an endpoint without an objective counts as failing.
