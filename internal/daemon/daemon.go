@@ -75,6 +75,10 @@ func New(o Options) *Daemon {
 		config:  o.Config,
 		slots:   newGate(o.Config.Limits.ConcurrentSweeps),
 	}
+	if d.history.Healthy() != nil {
+		d.Log.Warn("set history.dir (--history.dir) to a folder that can be written: restarts forget what is kept in memory, "+
+			"and regressions are judged against it", "dir", kept.Dir)
+	}
 	for i := range o.Config.Endpoints {
 		d.probes = append(d.probes, d.newProbe(&o.Config.Endpoints[i], nil))
 	}

@@ -172,7 +172,7 @@ func (d *Daemon) measure(ctx context.Context, p *endpointProbe, cycles int, hand
 // closed.
 func (d *Daemon) cycles(ctx context.Context, p *endpointProbe, handOver <-chan struct{}) {
 	due := p.first(time.Now())
-	for {
+	for ctx.Err() == nil {
 		p.next(due)
 		if !due.IsZero() && due.After(time.Now()) {
 			d.Log.Info("next cycle", "endpoint", p.config.Name, "at", due.Format(time.RFC3339))
