@@ -93,7 +93,10 @@ func (d *Daemon) judge(c *probe.Cycle) {
 	// Cycles that cannot be compared or are not to be trusted may stand in between those of the baseline.
 	const lookback = 60
 	c.Fingerprint = regress.Fingerprint(c)
-	c.Regression = regress.Judge(c, d.history.Last(c.Endpoint.Name, lookback), regress.Options{})
+	earlier := d.history.Last(c.Endpoint.Name, lookback)
+	if len(earlier) > 0 || d.Config.History.Dir != "" { // or nobody has asked for a comparison
+		c.Regression = regress.Judge(c, earlier, regress.Options{})
+	}
 }
 
 // run turns a panic of ours into a failed cycle: one endpoint's trouble must not end the measuring of the others.
