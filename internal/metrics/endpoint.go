@@ -34,6 +34,7 @@ type Endpoint struct {
 
 	mu      sync.RWMutex
 	closed  bool
+	strange bool // it has series with a reason outside of the closed sets
 	stages  map[string]*stage
 	running bool         // a cycle
 	next    time.Time    // when the next cycle is due
@@ -43,6 +44,9 @@ type Endpoint struct {
 
 // phases are the children of connection_phase_duration_seconds.
 type phases struct{ dns, connect, tls prometheus.Observer }
+
+// connectionPhases returns the labels of phases.
+func connectionPhases() []string { return []string{"dns", "connect", "tls"} }
 
 // stage is the series of one stage, at hand without a look-up by labels.
 type stage struct {
@@ -125,19 +129,18 @@ func (e *Endpoint) create(fresh bool) {
 }
 
 // replace takes over from old, which does nothing from now on: where the endpoint stands, and with the same labels what
-// the last cycle found. It returns the stages that old had.
-func (e *Endpoint) replace(old *Endpoint) []string {
+// the last cycle found.
+func (e *Endpoint) replace(old *Endpoint) {
 	old.mu.Lock()
 	defer old.mu.Unlock()
 	old.closed = true
 	e.running, e.next = old.running, old.next
 	if old.endpoint.Model == e.endpoint.Model {
-		e.last, e.server = old.last, old.server
+		e.last, e.server, e.strange = old.last, old.server, old.strange
 	}
-	return old.stageNames()
 }
 
-// stageNames returns the names of all stages in a fixed order. The caller holds mu.
+// stageNames returns the names of all stages in a fixed order. The caller holds mu, or the endpoint is closed.
 func (e *Endpoint) stageNames() []string {
 	names := make([]string, 0, len(e.stages))
 	for name := range e.stages {
@@ -198,6 +201,7 @@ func (e *Endpoint) fail(s *stage, name string, reason probe.Reason) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.closed {
+		e.strange = true
 		e.metrics.requestFailures.WithLabelValues(e.endpoint.Name, e.endpoint.Model, name, string(reason)).Inc()
 	}
 }
@@ -304,6 +308,7 @@ func (e *Endpoint) Skipped(reason string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.closed {
+		e.strange = e.strange || !slices.Contains(skipReasons(), reason)
 		e.metrics.runsSkipped.WithLabelValues(e.endpoint.Name, e.endpoint.Model, reason).Inc()
 	}
 }
@@ -322,6 +327,7 @@ func (e *Endpoint) CycleEnded(c *probe.Cycle) {
 		e.server = c.Server
 	}
 	if c.Failure != nil {
+		e.strange = e.strange || !slices.Contains(probe.CycleFailureReasons(), c.Failure.Reason)
 		e.metrics.cycleFailures.WithLabelValues(e.endpoint.Name, e.endpoint.Model, c.Failure.Reason).Inc()
 	} else {
 		e.last = c

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/inferprobe/inferprobe/internal/probe"
 )
 
 // prefix of every metric of ours.
@@ -175,16 +177,45 @@ func declare(b *builder) families {
 	}
 }
 
-// deleter is what every vector can do.
-type deleter interface {
-	DeletePartialMatch(labels prometheus.Labels) int
+// vector is a family with its labels, the first two of which are endpoint and model.
+type vector struct {
+	children interface {
+		DeleteLabelValues(values ...string) bool
+		DeletePartialMatch(labels prometheus.Labels) int
+	}
+	labels []string
+}
+
+// delete deletes the children of an endpoint and the given stages one by one: to look for them would take the longer the
+// more endpoints there are.
+func (v vector) delete(ep probe.Endpoint, stages []string) {
+	sets := [][]string{{ep.Name, ep.Model}}
+	for _, label := range v.labels[2:] {
+		values := stages
+		switch label {
+		case "phase":
+			values = connectionPhases()
+		case "reason":
+			values = append(probe.CycleFailureReasons(), skipReasons()...)
+		}
+		var more [][]string
+		for _, set := range sets {
+			for _, value := range values {
+				more = append(more, append(set[:len(set):len(set)], value))
+			}
+		}
+		sets = more
+	}
+	for _, set := range sets {
+		v.children.DeleteLabelValues(set...)
+	}
 }
 
 // builder registers families and remembers those with children.
 type builder struct {
 	reg  prometheus.Registerer
 	mode Mode
-	vecs []deleter
+	vecs []vector
 }
 
 func (b *builder) histogram(name, help string, bounds []float64, labels []string) *prometheus.HistogramVec {
@@ -199,19 +230,22 @@ func (b *builder) histogram(name, help string, bounds []float64, labels []string
 		opts.NativeHistogramMinResetDuration = time.Hour
 	}
 	v := prometheus.NewHistogramVec(opts, labels)
-	b.add(v, v)
+	b.reg.MustRegister(v)
+	b.vecs = append(b.vecs, vector{v, labels})
 	return v
 }
 
 func (b *builder) counter(name, help string, labels []string) *prometheus.CounterVec {
 	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + name, Help: help, Unit: unit(name)}, labels)
-	b.add(v, v)
+	b.reg.MustRegister(v)
+	b.vecs = append(b.vecs, vector{v, labels})
 	return v
 }
 
 func (b *builder) gauge(name, help string, labels []string) *prometheus.GaugeVec {
 	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + name, Help: help, Unit: unit(name)}, labels)
-	b.add(v, v)
+	b.reg.MustRegister(v)
+	b.vecs = append(b.vecs, vector{v, labels})
 	return v
 }
 
@@ -219,11 +253,6 @@ func (b *builder) single(name, help string) prometheus.Gauge {
 	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + name, Help: help, Unit: unit(name)})
 	b.reg.MustRegister(g)
 	return g
-}
-
-func (b *builder) add(c prometheus.Collector, d deleter) {
-	b.reg.MustRegister(c)
-	b.vecs = append(b.vecs, d)
 }
 
 // unit returns the unit that OpenMetrics wants to see as the end of the name.

@@ -44,7 +44,7 @@ type Label struct{ Name, Value string }
 // Metrics is every metric of the process. Its methods may be called from many goroutines.
 type Metrics struct {
 	families
-	vecs      []deleter
+	vecs      []vector
 	lastCycle lastCycleDescs
 
 	mu        sync.Mutex
@@ -98,14 +98,12 @@ func (m *Metrics) Add(ep probe.Endpoint, labels []Label, stages []string) *Endpo
 	fresh := true
 	if old != nil {
 		fresh = old.endpoint.Model != ep.Model
-		for _, name := range e.replace(old) {
-			if !fresh && !slices.Contains(stages, name) {
-				m.delete(prometheus.Labels{"endpoint": ep.Name, "stage": name})
-			}
+		e.replace(old)
+		if fresh {
+			m.delete(old)
+		} else {
+			m.deleteStages(old, stages)
 		}
-	}
-	if fresh {
-		m.delete(prometheus.Labels{"endpoint": ep.Name})
 	}
 	e.create(fresh)
 	for _, name := range stages {
@@ -128,12 +126,32 @@ func (m *Metrics) Remove(name string) {
 	e.closed = true
 	e.mu.Unlock()
 	delete(m.endpoints, name)
-	m.delete(prometheus.Labels{"endpoint": name})
+	m.delete(e)
 }
 
-func (m *Metrics) delete(labels prometheus.Labels) {
+// delete deletes every series of a closed endpoint.
+func (m *Metrics) delete(e *Endpoint) {
 	for _, v := range m.vecs {
-		v.DeletePartialMatch(labels)
+		v.delete(e.endpoint, e.stageNames())
+		if e.strange {
+			v.children.DeletePartialMatch(prometheus.Labels{"endpoint": e.endpoint.Name})
+		}
+	}
+}
+
+// deleteStages deletes the series of those stages of a closed endpoint that are not to stay.
+func (m *Metrics) deleteStages(e *Endpoint, stay []string) {
+	gone := slices.DeleteFunc(e.stageNames(), func(name string) bool { return slices.Contains(stay, name) })
+	for _, v := range m.vecs {
+		if len(gone) == 0 || !slices.Contains(v.labels, "stage") {
+			continue
+		}
+		v.delete(e.endpoint, gone)
+		for _, name := range gone {
+			if e.strange {
+				v.children.DeletePartialMatch(prometheus.Labels{"endpoint": e.endpoint.Name, "stage": name})
+			}
+		}
 	}
 }
 

@@ -424,6 +424,8 @@ func TestRemovedEndpointsStayAway(t *testing.T) {
 	other := m.Add(probe.Endpoint{Name: "other", Model: "m"}, nil, []string{"constant-1"})
 	before := countSeries(gather(t, reg))
 	e := fill(m, "constant-1")
+	e.Record("unannounced", answer())
+	e.Record("constant-1", &probe.Result{Outcome: probe.Failed, Reason: "made up before"})
 	m.Remove("llama")
 	m.Remove("llama")
 	e.Record("constant-1", answer())
@@ -469,15 +471,23 @@ func TestReplacedEndpoints(t *testing.T) {
 	}
 	first.CycleEnded(cycle())
 
-	// The configuration changes and the model does not: counters go on, a stage that is gone is gone.
+	// The configuration changes and the model does not: counters go on, a stage that is gone is gone, with reasons that
+	// should not be.
+	first.Record("constant-2", &probe.Result{Outcome: probe.Failed, Reason: "made up"})
 	second := m.Add(llama, nil, []string{"constant-1", "constant-3"})
 	first.Record("constant-1", answer())
 	second.Record("constant-1", answer())
 	if got := requests("constant-1"); got != 2 {
 		t.Errorf("%v requests, want 2", got)
 	}
-	if n := len(gather(t, reg)["inferprobe_requests_total"].GetMetric()); n != 2 {
-		t.Errorf("%d stages, want 2", n)
+	for _, name := range []string{"inferprobe_requests_total", "inferprobe_request_failures_total"} {
+		stages := map[string]bool{}
+		for _, s := range gather(t, reg)[name].GetMetric() {
+			stages[label(s, "stage")] = true
+		}
+		if len(stages) != 2 || stages["constant-2"] {
+			t.Errorf("%s has stages %v", name, stages)
+		}
 	}
 	if v := find(t, reg, "capacity_requests_per_second").GetGauge().GetValue(); v != 8 {
 		t.Errorf("the capacity is %v", v)
@@ -564,6 +574,18 @@ func BenchmarkRecord(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		e.Record("constant-1", r)
+	}
+}
+
+// BenchmarkReplace: what one more endpoint and one less cost beside a thousand others.
+func BenchmarkReplace(b *testing.B) {
+	_, m := newMetrics(metrics.Both)
+	for i := range 1000 {
+		m.Add(probe.Endpoint{Name: fmt.Sprintf("endpoint-%d", i), Model: "llama-3"}, nil, sweepStages())
+	}
+	for b.Loop() {
+		m.Add(llama, nil, sweepStages())
+		m.Remove(llama.Name)
 	}
 }
 
