@@ -158,17 +158,29 @@ func TestJobMode(t *testing.T) {
 	}
 }
 
-func TestChangedConfigurationRollsThePod(t *testing.T) {
-	of := func(args ...string) map[string]string { return render(t, args...).pods()[0].Annotations }
-	a := of("--values", "ci/full-values.yaml")
-	b := of("--values", "ci/full-values.yaml", "--set", "config.history.cycles=7")
-	if a["checksum/config"] == "" || a["checksum/config"] == b["checksum/config"] {
-		t.Errorf("checksum/config %q and %q", a["checksum/config"], b["checksum/config"])
-	}
-	url := "env_vars.OPENAI_API_BASE_URL=http://x/v1"
-	c, d := of("--set", url, "--set", "env_vars.HF_TOKEN=a"), of("--set", url, "--set", "env_vars.HF_TOKEN=b")
-	if c["checksum/secret"] == "" || c["checksum/secret"] == d["checksum/secret"] {
-		t.Errorf("checksum/secret %q and %q", c["checksum/secret"], d["checksum/secret"])
+// The daemon follows its configuration by itself. Only what it reads once, at its start, may replace the pod.
+func TestPodIsReplacedOnlyWhereItMustBe(t *testing.T) {
+	full := []string{"--values", "ci/full-values.yaml"}
+	env := []string{"--values", "ci/env-values.yaml"}
+	for _, c := range []struct {
+		base     []string
+		set      string
+		replaced bool
+	}{
+		{full, "endpoints[1].url=https://other.example.com/v1", false},
+		{full, "config.defaults.sweep.interval=3h", false},
+		{full, "config.limits.concurrent_sweeps=2", false},
+		{full, "config.history.cycles=7", true},
+		{full, "config.metrics.histograms=native", true},
+		{full, "image.digest=", true},
+		{env, "env_vars.HF_TOKEN=another", true},
+		{env, "env_vars.TOKENIZER=another", true},
+	} {
+		before := render(t, c.base...).pods()[0]
+		after := render(t, append(slices.Clone(c.base), "--set", c.set)...).pods()[0]
+		if replaced := !cmp.Equal(before, after); replaced != c.replaced {
+			t.Errorf("%s: the pod is replaced: %v, want %v", c.set, replaced, c.replaced)
+		}
 	}
 }
 
@@ -206,7 +218,10 @@ func TestRefusedValues(t *testing.T) {
 		want string
 	}{
 		{nil, "there is nothing to measure"},
-		{[]string{url, "replicas=2"}, "at '/replicas': maximum: got 2, want 1"},
+		{[]string{url, "replicas=-1"}, "at '/replicas': minimum: got -1, want 0"},
+		{[]string{url, "replicas=2", "persistence.enabled=true"}, "set persistence.accessModes={ReadWriteMany}"},
+		{[]string{url, "lease.duration=1d"}, "at '/lease/duration': '1d' does not match pattern"},
+		{[]string{url, "lease.name=x"}, "additional properties 'name' not allowed"},
 		{[]string{url, "replica=1"}, "additional properties 'replica' not allowed"},
 		{[]string{url, "mode=cronjob"}, "at '/mode': value must be one of 'deployment', 'job'"},
 		{[]string{url, "persistence.sise=1Gi"}, "additional properties 'sise' not allowed"},

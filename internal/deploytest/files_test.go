@@ -113,7 +113,7 @@ func TestValuesSchemaKnowsEveryValue(t *testing.T) {
 
 // Compose, the kustomize overlay and the chart's example measure the simulator in the same way.
 func TestSameConfigurationEverywhere(t *testing.T) {
-	want := parse[map[string]any](t, root+"/deploy/compose/inferprobe.yaml")
+	want := parse[map[string]any](t, root+"/deploy/compose/config/inferprobe.yaml")
 	overlay := parse[map[string]any](t, root+"/deploy/kubernetes/overlays/simulator/inferprobe.yaml")
 	if diff := cmp.Diff(want, overlay); diff != "" {
 		t.Errorf("kustomize differs from compose: %s", diff)
@@ -122,7 +122,7 @@ func TestSameConfigurationEverywhere(t *testing.T) {
 	if diff := cmp.Diff(want["endpoints"], values["endpoints"]); diff != "" {
 		t.Errorf("the chart's example differs from compose: %s", diff)
 	}
-	for _, path := range []string{"compose/inferprobe.yaml", "kubernetes/base/inferprobe.yaml"} {
+	for _, path := range []string{"compose/config/inferprobe.yaml", "kubernetes/base/inferprobe.yaml"} {
 		if _, err := config.Load(filepath.Join(root, "deploy", path)); err != nil {
 			t.Error(err)
 		}
@@ -207,7 +207,7 @@ func TestOneVersion(t *testing.T) {
 			t.Errorf("compose: %s has %s, the chart version %s", name, s.Image, version)
 		}
 	}
-	for _, path := range []string{"base", "overlays/simulator"} {
+	for _, path := range []string{"base", "overlays/simulator", "overlays/replicas"} {
 		k := parse[struct {
 			Images []struct {
 				Tag string `json:"newTag"`

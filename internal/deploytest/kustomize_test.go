@@ -3,11 +3,14 @@
 package deploytest
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 )
 
 func kustomize(t *testing.T, path string) objects {
@@ -23,16 +26,7 @@ func kustomize(t *testing.T, path string) objects {
 func TestKustomizeMakesTheChartsPod(t *testing.T) {
 	base := kustomize(t, "base")
 	byHelm := render(t, "--values", "ci/simulator-values.yaml")
-	pod := func(o objects) corev1.PodSpec {
-		p := get[*appsv1.Deployment](t, o, "Deployment").Spec.Template.Spec
-		for i := range p.Volumes {
-			if p.Volumes[i].ConfigMap != nil {
-				p.Volumes[i].ConfigMap.Name = "" // kustomize adds a hash
-			}
-		}
-		return p
-	}
-	if diff := cmp.Diff(pod(byHelm), pod(base)); diff != "" {
+	if diff := cmp.Diff(deployment(t, byHelm), deployment(t, base)); diff != "" {
 		t.Errorf("kustomize differs from the chart: %s", diff)
 	}
 	service := get[*corev1.Service](t, base, "Service")
@@ -44,6 +38,30 @@ func TestKustomizeMakesTheChartsPod(t *testing.T) {
 			t.Errorf("the Service does not select the pod by %s", key)
 		}
 	}
+}
+
+// deployment returns how pods are made and replaced, without what tells one installation from another.
+func deployment(t *testing.T, o objects) appsv1.DeploymentSpec {
+	d := get[*appsv1.Deployment](t, o, "Deployment").Spec
+	d.Selector, d.Template.Labels = nil, nil
+	env := d.Template.Spec.Containers[0].Env
+	slices.SortFunc(env, func(a, b corev1.EnvVar) int { return strings.Compare(a.Name, b.Name) })
+	return d
+}
+
+// So are the chart with three replicas and the overlay.
+func TestReplicasOverlay(t *testing.T) {
+	o := kustomize(t, "overlays/replicas")
+	byHelm := render(t, "--values", "ci/simulator-values.yaml", "--set", "replicas=3", "--namespace", "inferprobe",
+		"--name-template", "inferprobe")
+	if diff := cmp.Diff(deployment(t, byHelm), deployment(t, o)); diff != "" {
+		t.Errorf("kustomize differs from the chart: %s", diff)
+	}
+	want, got := get[*rbacv1.Role](t, byHelm, "Role"), get[*rbacv1.Role](t, o, "Role")
+	if diff := cmp.Diff(want.Rules, got.Rules); diff != "" {
+		t.Errorf("kustomize differs from the chart: %s", diff)
+	}
+	checkLeases(t, o)
 }
 
 func TestSimulatorOverlay(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,6 +20,8 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
 )
@@ -82,6 +85,12 @@ func newObject(apiVersion, kind string) any {
 		return new(batchv1.Job)
 	case "networking.k8s.io/v1 NetworkPolicy":
 		return new(networkingv1.NetworkPolicy)
+	case "policy/v1 PodDisruptionBudget":
+		return new(policyv1.PodDisruptionBudget)
+	case "rbac.authorization.k8s.io/v1 Role":
+		return new(rbacv1.Role)
+	case "rbac.authorization.k8s.io/v1 RoleBinding":
+		return new(rbacv1.RoleBinding)
 	case "monitoring.coreos.com/v1 ServiceMonitor":
 		return new(monitoringv1.ServiceMonitor)
 	case "monitoring.coreos.com/v1 PodMonitor":
@@ -152,7 +161,8 @@ func checkPod(t *testing.T, pod corev1.PodSpec) {
 	must(s != nil && is(s.RunAsNonRoot, true), "runAsNonRoot is not set")
 	must(s != nil && s.RunAsUser != nil && *s.RunAsUser == 65532, "runAsUser is not the image's")
 	must(s != nil && s.SeccompProfile != nil && s.SeccompProfile.Type == corev1.SeccompProfileTypeRuntimeDefault, "no seccomp profile")
-	must(is(pod.AutomountServiceAccountToken, false), "a token is mounted")
+	leases := slices.Contains(pod.Containers[0].Args, "--lease.enable")
+	must(is(pod.AutomountServiceAccountToken, leases), "a token is mounted without Leases, or Leases have none")
 	must(is(pod.EnableServiceLinks, false), "service links are on")
 	must(!pod.HostNetwork && !pod.HostPID && !pod.HostIPC, "a namespace of the host is used")
 	for _, v := range pod.Volumes {

@@ -10,6 +10,10 @@
 {{- if and .Values.config (not .Values.endpoints) }}
 {{- fail "config needs endpoints: move the endpoint of env_vars.OPENAI_API_BASE_URL there" }}
 {{- end }}
+{{- $p := .Values.persistence }}
+{{- if and (include "inferprobe.leases" .) $p.enabled (not $p.existingClaim) (not (has "ReadWriteMany" $p.accessModes)) }}
+{{- fail "replicas share one volume: set persistence.accessModes={ReadWriteMany} and a storageClassName that offers it, or keep to one replica" }}
+{{- end }}
 {{- if and .Values.serviceMonitor.enabled .Values.podMonitor.enabled }}
 {{- fail "serviceMonitor and podMonitor would scrape the pod twice; enable one of the two" }}
 {{- end }}

@@ -45,6 +45,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{/* Whether several replicas share the endpoints by Leases: a word, or nothing. */}}
+{{- define "inferprobe.leases" -}}
+{{- if and (eq .Values.mode "deployment") (gt (int .Values.replicas) 1) }}leases{{ end }}
+{{- end }}
+
 {{/* The configuration file: the endpoints and the rest. */}}
 {{- define "inferprobe.config" -}}
 {{- merge (dict "endpoints" .Values.endpoints) .Values.config | toYaml }}

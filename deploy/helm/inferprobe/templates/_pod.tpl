@@ -1,14 +1,16 @@
 {{/* The pod template of the Deployment and of the Job. */}}
 {{- define "inferprobe.pod" -}}
 {{- $job := eq .Values.mode "job" -}}
+{{- $leases := include "inferprobe.leases" . -}}
 metadata:
   annotations:
     kubectl.kubernetes.io/default-container: inferprobe
-    {{- if .Values.endpoints }}
-    checksum/config: {{ include "inferprobe.config" . | sha256sum }}
+    {{- /* The daemon follows its other keys, and the files that hold keys, without a restart. */}}
+    {{- with pick .Values.config "history" "metrics" }}
+    checksum/config: {{ toJson . | sha256sum }}
     {{- end }}
     {{- with include "inferprobe.secrets" . }}
-    checksum/secret: {{ . | sha256sum }}
+    checksum/env: {{ . | sha256sum }}
     {{- end }}
     {{- with .Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
@@ -20,7 +22,7 @@ metadata:
     {{- end }}
 spec:
   serviceAccountName: {{ include "inferprobe.serviceAccountName" . }}
-  automountServiceAccountToken: false
+  automountServiceAccountToken: {{ not (empty $leases) }}
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
   {{- if $job }}
@@ -43,6 +45,11 @@ spec:
         - {{ $job | ternary "run" "serve" }}
         {{- if .Values.endpoints }}
         - --config.file=/etc/inferprobe/config/inferprobe.yaml
+        {{- end }}
+        {{- if $leases }}
+        - --lease.enable
+        - --lease.name={{ include "inferprobe.fullname" . }}
+        - --lease.duration={{ .Values.lease.duration }}
         {{- end }}
         {{- with .Values.extraArgs }}
         {{- toYaml . | nindent 8 }}
@@ -89,6 +96,10 @@ spec:
         {{- end }}
   volumes:
     {{- include "inferprobe.volumes" . | nindent 4 }}
+  {{- if $leases }}
+  topologySpreadConstraints:
+    {{- include "inferprobe.spread" . | trim | nindent 4 }}
+  {{- end }}
   {{- with .Values.nodeSelector }}
   nodeSelector:
     {{- toYaml . | nindent 4 }}
@@ -114,12 +125,31 @@ spec:
 - name: HF_HOME
   value: /var/lib/inferprobe/huggingface
 {{- end }}
+{{- if include "inferprobe.leases" . }}
+- name: POD_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+{{- end }}
 {{- with include "inferprobe.gomemlimit" . }}
 - name: GOMEMLIMIT
   value: {{ . | quote }}
 {{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Replicas on nodes and in zones of their own, where there are enough of them. */}}
+{{- define "inferprobe.spread" -}}
+{{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+- maxSkew: 1
+  topologyKey: {{ . }}
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector:
+    matchLabels:
+      {{- include "inferprobe.selectorLabels" $ | nindent 6 }}
+  matchLabelKeys: [pod-template-hash]
 {{- end }}
 {{- end }}
 
