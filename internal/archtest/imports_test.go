@@ -34,6 +34,7 @@ var allowed = map[string][]string{
 	"internal/regress":           {"internal/probe", "internal/stats"},
 	"internal/serverload":        nil,
 	"internal/lease":             nil,
+	"internal/otlp":              nil,
 	"internal/config":            {"internal/probe", "internal/schedule"},
 	"internal/sweep": {
 		"internal/load", "internal/openai", "internal/probe", "internal/prompt", "internal/serverload", "internal/stats",
