@@ -21,53 +21,63 @@ func Load(ctx context.Context, ref string, hub *Hub) (*Tokenizer, error) {
 	if !haveLibrary {
 		return nil, ErrNoLibrary
 	}
+	name, json, err := Read(ctx, ref, hub)
+	if err != nil {
+		return nil, err
+	}
+	return FromBytes(name, json)
+}
+
+// Read returns the tokenizer.json that ref names, and what Load calls it, for FromBytes: fetching it can take long, and
+// making a tokenizer of it takes memory.
+func Read(ctx context.Context, ref string, hub *Hub) (name string, json []byte, err error) {
 	if ref == "" {
-		return nil, errors.New("no tokenizer is named: give a Hub repository, a folder or the path of a tokenizer.json")
+		return "", nil, errors.New("no tokenizer is named: give a Hub repository, a folder or the path of a tokenizer.json")
 	}
 	path := expandHome(ref)
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && info.IsDir():
-		return loadFolder(path)
+		return readFolder(path)
 	case err == nil:
-		return loadFile(path)
+		return readFile(path)
 	case writtenAsPath(ref):
-		return nil, fmt.Errorf("tokenizer: %w", err)
+		return "", nil, fmt.Errorf("tokenizer: %w", err)
 	}
 	repo, revision, err := parseRepository(ref)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	if hub == nil {
 		hub = new(Hub)
 	}
 	file, err := hub.fetch(ctx, repo, revision, fileName)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
-	return FromBytes(repo+"@"+file.commit[:12], file.data)
+	return repo + "@" + file.commit[:12], file.data, nil
 }
 
-func loadFile(path string) (*Tokenizer, error) {
-	data, err := os.ReadFile(path)
+func readFile(path string) (name string, json []byte, err error) {
+	json, err = os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("tokenizer: %w", err)
+		return "", nil, fmt.Errorf("tokenizer: %w", err)
 	}
-	return FromBytes(path, data)
+	return path, json, nil
 }
 
-func loadFolder(path string) (*Tokenizer, error) {
+func readFolder(path string) (name string, json []byte, err error) {
 	file := filepath.Join(path, fileName)
 	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
-		return loadFile(file)
+		return readFile(file)
 	}
 	for _, other := range []string{"tokenizer.model", "tiktoken.model", "tekken.json", "vocab.json", "vocab.txt"} {
 		if _, err := os.Stat(filepath.Join(path, other)); err == nil {
-			return nil, fmt.Errorf("tokenizer: folder %s has %s but no %s, which is what inferprobe reads; transformers "+
+			return "", nil, fmt.Errorf("tokenizer: folder %s has %s but no %s, which is what inferprobe reads; transformers "+
 				"writes one: AutoTokenizer.from_pretrained(%q).save_pretrained(%q)", path, other, fileName, path, path)
 		}
 	}
-	return nil, fmt.Errorf("tokenizer: folder %s has no %s", path, fileName)
+	return "", nil, fmt.Errorf("tokenizer: folder %s has no %s", path, fileName)
 }
 
 // expandHome replaces a leading "~/", which no shell does for a value in a configuration file.
