@@ -112,7 +112,7 @@ func BenchmarkStream(b *testing.B) {
 			transport := &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}
 			defer transport.CloseIdleConnections()
 			inParallel(b, func() func() {
-				buffer := make([]byte, bufferSize)
+				buffer := make([]byte, 16<<10)
 				return func() {
 					request, err := http.NewRequestWithContext(b.Context(), http.MethodPost, url, bytes.NewReader(body))
 					if err != nil {

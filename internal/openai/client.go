@@ -27,8 +27,10 @@ const (
 	idleConnTimeout = 4 * time.Second
 	// firstRead bounds the reads until the first token: about one event.
 	firstRead = 512
-	// bufferSize of a connection's reads and writes.
-	bufferSize     = 16 << 10
+	// readBuffer and writeBuffer of a connection. There is one of each for every stream, so they are small: larger reads
+	// go past the buffer to that of the events, and a request of a thousand words still leaves in one write.
+	readBuffer     = 4 << 10
+	writeBuffer    = 8 << 10
 	maxHeaderBytes = 64 << 10
 )
 
@@ -74,8 +76,8 @@ func newTransport(opts *Options) *http.Transport {
 		MaxIdleConnsPerHost:    opts.MaxInFlight,
 		IdleConnTimeout:        idleConnTimeout,
 		MaxResponseHeaderBytes: maxHeaderBytes,
-		ReadBufferSize:         bufferSize,
-		WriteBufferSize:        bufferSize,
+		ReadBufferSize:         readBuffer,
+		WriteBufferSize:        writeBuffer,
 		Protocols:              new(http.Protocols),
 	}
 	t.Protocols.SetHTTP1(true)
@@ -132,6 +134,9 @@ type attempt struct {
 	exchange *wiretime.Exchange
 	stamp    func() (at time.Time, lag time.Duration) // of the last read from the connection
 	watch    watch
+	trace    httptrace.ClientTrace
+	body     bytes.Reader
+	ids      [2]string // values of headers
 
 	conn     *wiretime.Conn // nil until there is one
 	reused   bool
@@ -152,13 +157,15 @@ func (c *Client) attempt(
 	defer a.watch.stop()
 
 	res.ID = c.name + strconv.FormatUint(c.sends.Add(1), 10)
-	var parent string
-	parent, res.TraceID = newTrace()
-	r := c.request.WithContext(httptrace.WithClientTrace(ctx, a.trace()))
+	a.ids[0] = res.ID
+	a.ids[1], res.TraceID = newTrace()
+	a.listen()
+	r := c.request.WithContext(httptrace.WithClientTrace(ctx, &a.trace))
 	r.Header = maps.Clone(c.request.Header)
-	r.Header["X-Request-Id"] = []string{res.ID}
-	r.Header["Traceparent"] = []string{parent}
-	r.Body = io.NopCloser(bytes.NewReader(req.Body))
+	r.Header["X-Request-Id"] = a.ids[:1:1]
+	r.Header["Traceparent"] = a.ids[1:]
+	a.body.Reset(req.Body)
+	r.Body = io.NopCloser(&a.body) // by these very types net/http knows to send head and body in one write
 	r.ContentLength = int64(len(req.Body))
 	response, err := transport.RoundTrip(r)
 	a.connection()
@@ -175,8 +182,9 @@ func (c *Client) attempt(
 	return false, a.wrote.Load()
 }
 
-func (a *attempt) trace() *httptrace.ClientTrace {
-	trace := &httptrace.ClientTrace{
+// listen has the transport tell of the connection.
+func (a *attempt) listen() {
+	a.trace = httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) {
 			a.reused = info.Reused
 			if conn, ok := wiretime.From(info.Conn); ok {
@@ -187,10 +195,9 @@ func (a *attempt) trace() *httptrace.ClientTrace {
 		WroteRequest: func(httptrace.WroteRequestInfo) { a.wrote.Store(true) },
 	}
 	if a.client.base.Scheme == "https" {
-		trace.TLSHandshakeStart = func() { a.tlsStart.Store(int64(time.Since(a.watch.start))) }
-		trace.TLSHandshakeDone = func(tls.ConnectionState, error) { a.tlsEnd.Store(int64(time.Since(a.watch.start))) }
+		a.trace.TLSHandshakeStart = func() { a.tlsStart.Store(int64(time.Since(a.watch.start))) }
+		a.trace.TLSHandshakeDone = func(tls.ConnectionState, error) { a.tlsEnd.Store(int64(time.Since(a.watch.start))) }
 	}
-	return trace
 }
 
 // connection fills in what is known of the connection. The phases of one that was already there are none of ours, nor

@@ -172,7 +172,7 @@ func (r *recording) playWith(client *Client, req *probe.Request, res *probe.Resu
 	}
 	a.watch.begin(&client.opts, func() time.Time { return p.base }, cancel)
 	defer a.watch.stop()
-	response, err := http.ReadResponse(bufio.NewReaderSize(p, bufferSize), client.request)
+	response, err := http.ReadResponse(bufio.NewReaderSize(p, readBuffer), client.request)
 	if err != nil {
 		a.failed(err)
 		return

@@ -16,7 +16,8 @@ const MaxEvent = 32 << 20
 var ErrTooLong = errors.New("sse: event longer than 32 MiB")
 
 const (
-	initialBuffer = 16 << 10
+	initialBuffer = 4 << 10   // enough for a stream whose events come one by one
+	busyBuffer    = 32 << 10  // of a stream of which more waits than one read takes
 	keptBuffer    = 256 << 10 // a buffer that grew beyond this is not kept for the next stream
 	minRead       = 512       // below this much room the buffer is compacted or grows
 	maxEmptyReads = 100       // as bufio's
@@ -43,11 +44,10 @@ type Reader struct {
 	readSize int // bytes a read, 0 = what there is room for
 	max      int // longest event
 
-	at  time.Time // of the last read with data
-	lag time.Duration
 	err error // of src, returned once everything before it is
 
 	buf     []byte
+	more    bool // the last read filled the buffer
 	r, w    int  // what is read and not yet parsed: buf[r:w]
 	scanned int  // no line ends in buf[r:scanned]
 	cr      int  // where the next CR is, w if there is none; at or past scanned
@@ -61,7 +61,7 @@ type Reader struct {
 	name       []byte
 
 	comments int
-	next     Event // what Next returns
+	next     Event // what Next returns; its time is that of the last read with data
 }
 
 // NewReader returns a Reader of src. stamp is called after each read that returned data and tells its time, and by how
@@ -97,6 +97,9 @@ func (r *Reader) Comments() int { return r.comments }
 // io.EOF; any other error of the stream discards an event that it cuts.
 func (r *Reader) Next() (*Event, error) {
 	r.lines, r.joined, r.name = 0, r.joined[:0], r.name[:0]
+	if r.whole() {
+		return &r.next, nil
+	}
 	for {
 		start, end, ok := r.line()
 		switch {
@@ -114,6 +117,26 @@ func (r *Reader) Next() (*Event, error) {
 			r.name = r.name[:0] // an event without data is dropped, and its name with it
 		}
 	}
+}
+
+// whole takes the next event if it is, as nearly all are, one line of data and a blank line that are both there and end
+// in LF.
+func (r *Reader) whole() bool {
+	rest := r.buf[r.r:r.cr]
+	if r.skipLF || !r.started || len(rest) < len(dataField) || string(rest[:len(dataField)]) != dataField {
+		return false
+	}
+	lf := bytes.IndexByte(rest, '\n')
+	if lf < 0 {
+		r.scanned = r.cr
+		return false
+	}
+	if lf+1 == len(rest) || rest[lf+1] != '\n' {
+		return false
+	}
+	r.r += lf + 2
+	r.next.Name, r.next.Data, r.next.Unterminated = nil, rest[len(dataField):lf], false
+	return true
 }
 
 // last returns the event that the end of the stream left without its blank line, or the stream's error.
@@ -135,7 +158,7 @@ func (r *Reader) last() (*Event, error) {
 }
 
 func (r *Reader) event() *Event {
-	r.next = Event{Name: r.name, Data: r.joined, At: r.at, Lag: r.lag}
+	r.next.Name, r.next.Data, r.next.Unterminated = r.name, r.joined, false
 	if r.lines == 1 {
 		r.next.Data = r.buf[r.data : r.data+r.size]
 	}
@@ -243,13 +266,14 @@ func (r *Reader) fill() error {
 	for range maxEmptyReads {
 		n, err := r.src.Read(room)
 		r.err = err
+		r.more = n == len(r.buf)-r.w
 		if n > 0 {
 			seen := r.w
 			r.w += n
 			if r.cr == seen {
 				r.findCR(seen)
 			}
-			r.at, r.lag = r.stamp()
+			r.next.At, r.next.Lag = r.stamp()
 		}
 		if n > 0 || err != nil {
 			return nil
@@ -261,7 +285,9 @@ func (r *Reader) fill() error {
 
 // makeRoom makes sure that a read finds room behind buf[keep:w], which has to stay.
 func (r *Reader) makeRoom(keep int) {
-	if keep == r.w {
+	if r.more && len(r.buf) < busyBuffer {
+		r.move(make([]byte, busyBuffer), keep)
+	} else if keep == r.w {
 		r.move(r.buf, keep)
 	}
 	if len(r.buf)-r.w >= max(minRead, min(r.readSize, initialBuffer)) {
