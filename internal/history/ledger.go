@@ -57,8 +57,11 @@ func (d days) add(day, endpoint string, tokens int) {
 
 // trim keeps the days nearest to the one given.
 func (d days) trim(nearest string) {
+	if len(d) <= keptDays {
+		return
+	}
 	center, err := time.Parse(time.DateOnly, nearest)
-	if err != nil || len(d) <= keptDays {
+	if err != nil {
 		return
 	}
 	distance := func(day string) time.Duration {

@@ -104,5 +104,12 @@ func (l *list) append(dst []byte, i uint32) []byte {
 	if i > 0 {
 		start = l.ends[i-1]
 	}
-	return append(dst, l.text.String()[start:l.ends[i]]...)
+	text, size := l.text.String()[start:], int(l.ends[i]-start)
+	// Most texts are short. A fixed number of bytes, of which the first size count, is copied without a call.
+	const piece = 16
+	if end := len(dst); size <= piece && len(text) >= piece && cap(dst)-end >= piece {
+		copy(dst[end:end+piece], text[:piece])
+		return dst[:end+size]
+	}
+	return append(dst, text[:size]...)
 }
