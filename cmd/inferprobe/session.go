@@ -36,7 +36,7 @@ func begin(cmd *cobra.Command, file string, l *logFlags) (*session, error) {
 	s.reload = func() (*config.Config, error) {
 		c, err := load(cmd, file)
 		if err == nil {
-			s.redactor.Add(c.Secrets()...)
+			s.redactor.Rotate(c.Secrets()...)
 		}
 		return c, err
 	}
@@ -52,7 +52,8 @@ func beginWith(c *config.Config, l *logFlags) (*session, error) {
 		config: c, hub: hub, screen: newScreen(file{os.Stdout}, file{os.Stderr}, os.Getenv),
 		redactor: new(logging.Redactor),
 	}
-	s.redactor.Add(append(c.Secrets(), hub.Token)...)
+	s.redactor.Add(hub.Token)
+	s.redactor.Rotate(c.Secrets()...)
 	if s.log, err = logging.New(s.screen, l.format, l.level, s.redactor); err != nil {
 		return nil, usageError(err)
 	}

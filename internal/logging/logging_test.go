@@ -202,6 +202,32 @@ func TestRedactor(t *testing.T) {
 	}
 }
 
+// Keys that are replaced again and again do not add up, and those that stay, or have only just gone, are not forgotten.
+func TestRedactorForgetsOldSecrets(t *testing.T) {
+	redact := new(logging.Redactor)
+	redact.Add("for-good")
+	key := func(i int) string { return fmt.Sprintf("sk-%06d", i) }
+	for i := range 3000 {
+		redact.Rotate(key(i), "the-same")
+	}
+	for text, want := range map[string]string{
+		"for-good": logging.Redacted, "the-same": logging.Redacted, key(2999): logging.Redacted,
+		key(2100): logging.Redacted, key(1900): key(1900), key(0): key(0),
+	} {
+		if got := redact.String(text); got != want {
+			t.Errorf("%s becomes %s, want %s", text, got, want)
+		}
+	}
+	many := make([]string, 5000)
+	for i := range many {
+		many[i] = key(i)
+	}
+	redact.Rotate(many...)
+	if got := redact.String(key(0) + key(4999)); got != logging.Redacted+logging.Redacted {
+		t.Errorf("of many keys at once some are forgotten: %s", got)
+	}
+}
+
 func TestRedactorIsConcurrent(t *testing.T) {
 	redact := new(logging.Redactor)
 	var wg sync.WaitGroup

@@ -22,27 +22,61 @@ const minSecret = 4
 // nil, which knows no secret. It may be used from many goroutines.
 type Redactor struct {
 	mu       sync.Mutex
-	secrets  []string
+	secrets  []string // for good
+	rotated  []string // those of the last Rotate last
 	replacer atomic.Pointer[strings.Replacer]
 }
+
+// remembered is how many secrets that were replaced by others are still looked for: what is in flight may show them.
+const remembered = 1000
 
 // Add adds secrets to those that are replaced. Secrets of fewer than four bytes are ignored: they cannot be told from
 // ordinary text. What a logger has already formatted, as slog's With does, stays as it is.
 func (r *Redactor) Add(secrets ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.secrets = merge(r.secrets, secrets)
+	r.rebuild()
+}
+
+// Rotate is Add for secrets that others will take the place of. Of those before them it remembers a thousand: keys that
+// change by the hour would else add up for as long as the process lives.
+func (r *Redactor) Rotate(secrets ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rotated = merge(r.rotated, secrets)
+	if most := len(secrets) + remembered; len(r.rotated) > most {
+		r.rotated = slices.Delete(r.rotated, 0, len(r.rotated)-most)
+	}
+	r.rebuild()
+}
+
+// merge returns known without the secrets and these behind it.
+func merge(known, secrets []string) []string {
+	news := make(map[string]bool, len(secrets))
 	for _, s := range secrets {
-		if len(s) >= minSecret && !slices.Contains(r.secrets, s) {
-			r.secrets = append(r.secrets, s)
+		news[s] = len(s) >= minSecret
+	}
+	known = slices.DeleteFunc(known, func(s string) bool { return news[s] })
+	for _, s := range secrets {
+		if news[s] {
+			known = append(known, s)
+			news[s] = false
 		}
 	}
-	if len(r.secrets) == 0 {
+	return known
+}
+
+// rebuild makes the replacer anew.
+func (r *Redactor) rebuild() {
+	secrets := slices.Concat(r.secrets, r.rotated)
+	if len(secrets) == 0 {
 		return
 	}
 	// The replacer prefers what comes first: of two secrets that begin alike the longer one has to.
-	slices.SortFunc(r.secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
-	pairs := make([]string, 0, 2*len(r.secrets))
-	for _, s := range r.secrets {
+	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	pairs := make([]string, 0, 2*len(secrets))
+	for _, s := range secrets {
 		pairs = append(pairs, s, Redacted)
 	}
 	r.replacer.Store(strings.NewReplacer(pairs...))
