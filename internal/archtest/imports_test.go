@@ -53,6 +53,7 @@ var allowed = map[string][]string{
 	"internal/benchmark":       nil,
 	"internal/deploytest":      nil,
 	"internal/e2e":             nil,
+	"internal/soak":            {"internal/schedule", "internal/sim"},
 }
 
 func TestImportsPointDown(t *testing.T) {
