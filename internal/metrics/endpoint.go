@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -64,6 +65,8 @@ type stage struct {
 	promptTokens prometheus.Counter
 	outputTokens prometheus.Counter
 	cachedTokens prometheus.Counter
+
+	lastExemplar atomic.Int64 // when the last one was given, in nanoseconds since 1970
 }
 
 func newStage(f *families, ep probe.Endpoint, name string) *stage {
@@ -219,7 +222,7 @@ func (s *stage) count(r *probe.Result) {
 
 // observe takes the times of a completed request.
 func (s *stage) observe(r *probe.Result) {
-	labels := exemplar(r)
+	labels := s.exemplar(r, time.Now())
 	observeExample(s.requestDuration, r.End, labels)
 	if d, ok := r.TimeToFirstToken(); ok {
 		observeExample(s.timeToFirstToken, d, labels)
@@ -262,10 +265,18 @@ func (e *Endpoint) observe(r *probe.Result) {
 // would make the sum of a histogram decrease, which Prometheus takes for a restart.
 func observe(o prometheus.Observer, d time.Duration) { o.Observe(max(d, 0).Seconds()) }
 
+// exemplarEvery is how often a stage gives an exemplar at most: it allocates a dozen times, an observation
+// not at all, and a scrape takes the last one of a bucket. No model is so fast that it would matter.
+const exemplarEvery = 10 * time.Millisecond
+
 // exemplar returns the labels by which an exemplar leads to the request in the logs and traces of those that served it,
-// nil where it has none. OpenMetrics allows 128 characters, names included; ours are at most 98.
-func exemplar(r *probe.Result) prometheus.Labels {
-	if r.ID == "" || r.TraceID == "" {
+// nil where it has none or another had one just now. OpenMetrics allows 128 characters, names included; ours are at most
+// 98.
+func (s *stage) exemplar(r *probe.Result, now time.Time) prometheus.Labels {
+	last := s.lastExemplar.Load()
+	since := time.Duration(now.UnixNano() - last) // below zero where somebody has set the clock back
+	if r.ID == "" || r.TraceID == "" || 0 <= since && since < exemplarEvery ||
+		!s.lastExemplar.CompareAndSwap(last, now.UnixNano()) {
 		return nil
 	}
 	return prometheus.Labels{"request_id": r.ID, "trace_id": r.TraceID}

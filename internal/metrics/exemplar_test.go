@@ -5,6 +5,8 @@ import (
 	"maps"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -103,4 +105,33 @@ func BenchmarkRecordWithExemplars(b *testing.B) {
 	for b.Loop() {
 		e.Record("constant-1", r)
 	}
+}
+
+// TestExemplarsAreFew records many requests at once: the first has an exemplar, and what follows at once has none.
+func TestExemplarsAreFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reg, m := newMetrics(metrics.Classic)
+		e := m.Add(llama, nil, []string{"constant-1"})
+		last := func() string {
+			classic, _ := exemplars(find(t, reg, "request_duration_seconds", "stage", "constant-1").GetHistogram())
+			for _, l := range classic[0].GetLabel() {
+				if l.GetName() == "request_id" {
+					return l.GetValue()
+				}
+			}
+			return ""
+		}
+		for _, step := range []struct {
+			after    time.Duration
+			id, want string
+		}{{0, "a", "a"}, {time.Millisecond, "b", "a"}, {20 * time.Millisecond, "c", "c"}} {
+			time.Sleep(step.after)
+			r := answer()
+			r.ID, r.TraceID = step.id, traceID
+			e.Record("constant-1", r)
+			if got := last(); got != step.want {
+				t.Errorf("after request %s the exemplar is of %s, not of %s", step.id, got, step.want)
+			}
+		}
+	})
 }
