@@ -22,7 +22,8 @@ ARG REVISION=unknown
 ARG BUILD_DATE=unknown
 COPY . .
 COPY --from=tokenizers /src/build/lib/libtokenizers.a build/lib/libtokenizers.a
-RUN GOARCH=${TARGETARCH} make --assume-old=build/lib/libtokenizers.a static \
+RUN --mount=type=cache,target=/root/.cache/go-build \
+    GOARCH=${TARGETARCH} make --assume-old=build/lib/libtokenizers.a static \
       VERSION="${VERSION}" REVISION="${REVISION}" BUILD_DATE="${BUILD_DATE}" && \
     install -D -t build/rootfs/bin bin/inferprobe && \
     install -D -m 0644 -t build/rootfs/etc/ssl/certs /etc/ssl/certs/ca-certificates.crt && \

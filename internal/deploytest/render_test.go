@@ -1,4 +1,4 @@
-//go:build deploy
+//go:build deploy || e2e_kube
 
 package deploytest
 
