@@ -66,7 +66,7 @@ func runDemo(ctx context.Context, logs *logFlags, pages webFlags, cycles int) er
 	var simulated sync.WaitGroup
 	simulated.Go(func() { err = simulator.Serve(simulating, listener) })
 	fmt.Fprintf(s.screen, demoGreeting, url, pages.addresses[0], pages.addresses[0])
-	failed := serve(ctx, s, pages, nil, cycles)
+	failed := serve(ctx, s, serveOptions{pages: pages, cycles: cycles})
 	stop()
 	simulated.Wait()
 	return errors.Join(failed, err)

@@ -40,11 +40,9 @@ func (l *leaseFlags) leases(s *session) (*lease.Leases, error) {
 	if err != nil {
 		return nil, usageError(fmt.Errorf("--lease.enable: %w", err))
 	}
-	pod := os.Getenv(podName)
-	if pod == "" {
-		if pod, err = os.Hostname(); err != nil {
-			return nil, usageError(fmt.Errorf("--lease.enable: this pod's name is not known: set %s", podName))
-		}
+	pod, err := replicaName()
+	if err != nil {
+		return nil, usageError(fmt.Errorf("--lease.enable: %w", err))
 	}
 	leases, err := lease.New(lease.Options{
 		Client: client, Namespace: namespace, Name: l.name, Identity: pod, Duration: l.duration, Log: s.log,
@@ -53,6 +51,18 @@ func (l *leaseFlags) leases(s *session) (*lease.Leases, error) {
 		return nil, usageError(fmt.Errorf("--lease.duration: %w", err))
 	}
 	return leases, nil
+}
+
+// replicaName returns what no other replica is called.
+func replicaName() (string, error) {
+	if pod := os.Getenv(podName); pod != "" {
+		return pod, nil
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("this pod's name is not known: set %s", podName)
+	}
+	return name, nil
 }
 
 // withLeases runs work while the replica takes part in sharing the endpoints. The Leases end last, so that what work

@@ -50,6 +50,7 @@ func newServe() *cobra.Command {
 	var logs logFlags
 	var pages webFlags
 	var shared leaseFlags
+	var push bool
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Keep measuring: the daemon",
@@ -73,7 +74,7 @@ ends it at once.`,
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), s, pages, leases, 0)
+			return serve(cmd.Context(), s, serveOptions{pages: pages, leases: leases, push: push})
 		},
 	}
 	cmd.Flags().StringVar(&file, "config.file", "", "configuration `file`")
@@ -81,13 +82,30 @@ ends it at once.`,
 	logs.add(cmd.Flags())
 	pages.add(cmd.Flags(), defaultAddress)
 	shared.add(cmd.Flags())
+	cmd.Flags().BoolVar(&push, "otlp.enable", false,
+		"push the metrics to an OpenTelemetry collector, as OTEL_EXPORTER_OTLP_ENDPOINT and its like say")
 	return cmd
 }
 
-// serve runs the daemon and its pages until ctx ends or, with cycles > 0, each endpoint has been measured that often.
-func serve(ctx context.Context, s *session, pages webFlags, leases *lease.Leases, cycles int) error {
+// serveOptions are what the daemon does beside measuring.
+type serveOptions struct {
+	pages  webFlags
+	leases *lease.Leases // nil: all endpoints are ours
+	push   bool          // over OTLP
+	cycles int           // after which to end; 0: never
+}
+
+// serve runs the daemon and its pages until ctx ends or each endpoint has been measured as often as o says.
+func serve(ctx context.Context, s *session, o serveOptions) error {
 	s.announceEnd(ctx)
 	registry := prometheus.NewRegistry()
+	if o.push {
+		pusher, err := startPush(ctx, s, registry)
+		if err != nil {
+			return err
+		}
+		defer pusher.Stop()
+	}
 	options := daemon.Options{
 		Config: s.config, Load: s.reload, Version: version.Version, Registry: registry, Hub: s.hub, Log: s.log,
 		Progress: s.screen.progress,
@@ -96,27 +114,27 @@ func serve(ctx context.Context, s *session, pages webFlags, leases *lease.Leases
 			s.printReport(c)
 		},
 	}
-	if leases != nil { // or the interface would hold a nil pointer
-		options.Leases = leases
+	if o.leases != nil { // or the interface would hold a nil pointer
+		options.Leases = o.leases
 	}
 	d := daemon.New(options)
 	server := web.NewServer(web.Options{
-		Addresses: pages.addresses, ConfigFile: pages.configFile, Gatherer: registry, Registerer: registry,
-		State: d, Lifecycle: pages.lifecycle, Control: d, Logger: s.log, Version: version.Version,
+		Addresses: o.pages.addresses, ConfigFile: o.pages.configFile, Gatherer: registry, Registerer: registry,
+		State: d, Lifecycle: o.pages.lifecycle, Control: d, Logger: s.log, Version: version.Version,
 	})
 	if err := server.Listen(); err != nil {
 		return listenError(err)
 	}
 	var failed error
 	err := alongside(ctx, server, func(ctx context.Context) {
-		failed = withLeases(ctx, leases, func(ctx context.Context) {
+		failed = withLeases(ctx, o.leases, func(ctx context.Context) {
 			following, stop := context.WithCancel(ctx)
 			var follower sync.WaitGroup
 			lookAtHost(ctx, s.log, d)
 			if s.reload != nil {
 				follower.Go(func() { follow(following, d) })
 			}
-			d.Serve(ctx, cycles)
+			d.Serve(ctx, o.cycles)
 			stop()
 			follower.Wait()
 		})

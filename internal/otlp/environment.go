@@ -20,7 +20,8 @@ const (
 	prefix       = "OTEL_EXPORTER_OTLP_"
 	temporality  = prefix + "METRICS_TEMPORALITY_PREFERENCE"
 	cumulative   = "cumulative"
-	httpProtobuf = "http/protobuf"
+	protocolHTTP = "http/protobuf"
+	protocolGRPC = "grpc"
 )
 
 // checkEnvironment returns an error that names the first variable that is wrong, and says what would be right.
@@ -33,8 +34,8 @@ func checkEnvironment() error {
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return fmt.Errorf("%s is not a URL of HTTP; write for example http://localhost:4318", name)
 	}
-	if protocol, name := lookUp("PROTOCOL"); cmp.Or(protocol, httpProtobuf) != httpProtobuf {
-		return fmt.Errorf("%s is %q, and only %s is spoken here; its port is usually 4318", name, protocol, httpProtobuf)
+	if protocol, name := lookUp("PROTOCOL"); protocol != "" && protocol != protocolHTTP && protocol != protocolGRPC {
+		return fmt.Errorf("%s is %q; write %s or %s", name, protocol, protocolHTTP, protocolGRPC)
 	}
 	for _, name := range []string{
 		prefix + "METRICS_TIMEOUT", prefix + "TIMEOUT", "OTEL_METRIC_EXPORT_INTERVAL", "OTEL_METRIC_EXPORT_TIMEOUT",

@@ -1,5 +1,5 @@
-// Package otlp pushes the metrics of a Prometheus registry to an OpenTelemetry collector, by OTLP over HTTP. Where to, how
-// often and with which headers is said by the environment variables that OpenTelemetry defines.
+// Package otlp pushes the metrics of a Prometheus registry to an OpenTelemetry collector, by OTLP over HTTP or gRPC. Where
+// to, how often and with which headers is said by the environment variables that OpenTelemetry defines.
 package otlp
 
 import (
@@ -12,6 +12,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -41,15 +42,9 @@ func Start(ctx context.Context, o Options) (*Pusher, error) {
 	if err := checkEnvironment(); err != nil {
 		return nil, err
 	}
-	var ignored complaints
-	otel.SetLogger(logr.FromSlogHandler(&ignored))
-	exporter, err := otlpmetrichttp.New(ctx)
-	otel.SetLogger(logr.FromSlogHandler(o.Log.Handler()))
+	exporter, err := newExporter(ctx, o.Log)
 	if err != nil {
-		return nil, fmt.Errorf("OTLP exporter: %w", err)
-	}
-	if len(ignored) > 0 {
-		return nil, fmt.Errorf("a variable OTEL_EXPORTER_OTLP_… is not what it should be: %s", ignored[0])
+		return nil, err
 	}
 	about, err := describe(ctx, o)
 	if err != nil {
@@ -65,6 +60,25 @@ func Start(ctx context.Context, o Options) (*Pusher, error) {
 		metric.WithProducer(&producer{gatherer: o.Gatherer, log: o.Log}),
 	)
 	return &Pusher{metric.NewMeterProvider(metric.WithReader(reader), metric.WithResource(about))}, nil
+}
+
+// newExporter returns the exporter for the protocol that the environment names, http/protobuf if it names none.
+func newExporter(ctx context.Context, log *slog.Logger) (exporter metric.Exporter, err error) {
+	var ignored complaints
+	otel.SetLogger(logr.FromSlogHandler(&ignored))
+	if protocol, _ := lookUp("PROTOCOL"); protocol == protocolGRPC {
+		exporter, err = otlpmetricgrpc.New(ctx)
+	} else {
+		exporter, err = otlpmetrichttp.New(ctx)
+	}
+	otel.SetLogger(logr.FromSlogHandler(log.Handler()))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("OTLP exporter: %w", err)
+	case len(ignored) > 0:
+		return nil, fmt.Errorf("a variable OTEL_EXPORTER_OTLP_… is not what it should be: %s", ignored[0])
+	}
+	return exporter, nil
 }
 
 // Stop pushes once more, and ends. It takes at most 5 seconds.

@@ -3,12 +3,14 @@ package otlp_test
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/hex"
 	"errors"
 	"io"
 	"log/slog"
 	"maps"
 	"math"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -22,6 +24,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 	"go.uber.org/goleak"
+	"google.golang.org/grpc"
 
 	"github.com/inferprobe/inferprobe/internal/metrics"
 	"github.com/inferprobe/inferprobe/internal/otlp"
@@ -127,6 +130,16 @@ func (c *collector) push(t *testing.T, gatherer prometheus.Gatherer, log io.Writ
 	default:
 		t.Fatalf("nothing arrived; the log:\n%s", log)
 		return pmetric.ResourceMetrics{}
+	}
+}
+
+// next waits for a push.
+func (c *collector) next(t *testing.T) {
+	t.Helper()
+	select {
+	case <-c.pushes:
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing arrived")
 	}
 }
 
@@ -257,6 +270,46 @@ func TestResource(t *testing.T) {
 	}
 }
 
+// grpcCollector receives pushes by gRPC.
+type grpcCollector struct {
+	pmetricotlp.UnimplementedGRPCServer
+	pushes chan pmetric.Metrics
+}
+
+func (c *grpcCollector) Export(_ context.Context, r pmetricotlp.ExportRequest) (pmetricotlp.ExportResponse, error) {
+	c.pushes <- r.Metrics()
+	return pmetricotlp.NewExportResponse(), nil
+}
+
+func TestGRPC(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &grpcCollector{pushes: make(chan pmetric.Metrics, 1)}
+	server := grpc.NewServer()
+	pmetricotlp.RegisterGRPCServer(server, c)
+	var serving sync.WaitGroup
+	serving.Go(func() { err = server.Serve(listener) })
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+listener.Addr().String())
+	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+	var log journal
+	p, startErr := start(t, measured(metrics.Both), &log)
+	if startErr != nil {
+		t.Fatal(startErr)
+	}
+	p.Stop()
+	server.Stop()
+	serving.Wait()
+	if len(c.pushes) != 1 || err != nil {
+		t.Fatalf("%d pushes, server %v, log:\n%s", len(c.pushes), err, log.String())
+	}
+	got := byName((<-c.pushes).ResourceMetrics().At(0))
+	if got[firstToken].Type() != pmetric.MetricTypeExponentialHistogram {
+		t.Errorf("%s is %v", firstToken, got[firstToken].Type())
+	}
+}
+
 // TestInterval receives pushes before the end.
 func TestInterval(t *testing.T) {
 	c := newCollector(t)
@@ -266,9 +319,8 @@ func TestInterval(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Stop()
-	for range 2 {
-		<-c.pushes
-	}
+	c.next(t)
+	c.next(t)
 }
 
 // TestFailureIsLoggedOnce pushes to a collector that refuses, then takes, then refuses again.
@@ -283,7 +335,7 @@ func TestFailureIsLoggedOnce(t *testing.T) {
 	}
 	await(t, func() bool { return strings.Contains(log.String(), "cannot be pushed") })
 	c.answer(0)
-	<-c.pushes
+	c.next(t)
 	await(t, func() bool { return strings.Contains(log.String(), "pushed over OTLP again") })
 	c.answer(http.StatusForbidden)
 	await(t, func() bool { return strings.Count(log.String(), "cannot be pushed") == 2 })
@@ -295,10 +347,11 @@ func TestFailureIsLoggedOnce(t *testing.T) {
 
 func await(t *testing.T, condition func() bool) {
 	t.Helper()
+	deadline := time.After(10 * time.Second)
 	for !condition() {
 		select {
-		case <-t.Context().Done():
-			t.Fatal("the test ended")
+		case <-deadline:
+			t.Fatal("it did not happen")
 		case <-time.After(time.Millisecond):
 		}
 	}
@@ -341,7 +394,7 @@ func TestEnvironment(t *testing.T) {
 		{"OTEL_EXPORTER_OTLP_ENDPOINT", "", "set OTEL_EXPORTER_OTLP_ENDPOINT, for example to http://localhost:4318"},
 		{"OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318", "OTEL_EXPORTER_OTLP_ENDPOINT is not a URL"},
 		{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "grpc://collector:4317", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is not"},
-		{"OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", `OTEL_EXPORTER_OTLP_PROTOCOL is "grpc", and only http/protobuf`},
+		{"OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", `OTEL_EXPORTER_OTLP_PROTOCOL is "http/json"; write http/protobuf or grpc`},
 		{"OTEL_METRIC_EXPORT_INTERVAL", "15s", `OTEL_METRIC_EXPORT_INTERVAL is "15s"; write milliseconds`},
 		{"OTEL_EXPORTER_OTLP_TIMEOUT", "0", `OTEL_EXPORTER_OTLP_TIMEOUT is "0"`},
 		{"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta", "always cumulative"},
