@@ -121,8 +121,8 @@ func (b *board) proberSchedule(s scope) {
 
 // skippedText explains the reasons of runsSkipped.
 const skippedText = "Cycles that were due and not started. `overrun`: the one before still ran; make the interval " +
-	"longer, or the stages shorter. `paused`: by an operator. `token_budget`: the tokens of the day are used up. `window`: its " +
-	"window had closed before it could begin."
+	"longer, or the stages shorter. `paused`: by an operator. `token_budget`: the tokens of the day are used up. " +
+	"`window`: its window had closed before it could begin."
 
 func (b *board) proberProcess(s scope) {
 	b.add(

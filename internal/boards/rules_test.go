@@ -180,10 +180,28 @@ func TestGuideStatesTheSeriesBudget(t *testing.T) {
 	}
 	text := strings.ReplaceAll(string(guide), ",", "")
 	for _, mode := range []metrics.Mode{metrics.Native, metrics.Classic, metrics.Both} {
-		row := regexp.MustCompile(fmt.Sprintf("\\| `%s`.* \\| %d \\|", mode, metrics.Series(mode, 11)))
+		row := regexp.MustCompile(fmt.Sprintf("\\| `%s`.* \\| %d \\|", mode, metrics.Series(mode, 12)))
 		if !row.MatchString(text) {
 			t.Errorf("docs/monitoring.md does not say that an endpoint costs %d series with histograms: %s",
-				metrics.Series(mode, 11), mode)
+				metrics.Series(mode, 12), mode)
+		}
+	}
+}
+
+func TestGuideNamesEveryMetric(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/monitoring.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, err := newCatalogue()
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := regexp.MustCompile("_(bucket|sum|count)$")
+	for metric := range known {
+		name, ours := strings.CutPrefix(metric, "inferprobe_")
+		if ours && !part.MatchString(name) && !regexp.MustCompile("`"+name+"[`{]").Match(guide) {
+			t.Errorf("docs/monitoring.md does not name %s", metric)
 		}
 	}
 }
