@@ -35,7 +35,7 @@ type Endpoint struct {
 
 	mu      sync.RWMutex
 	closed  bool
-	strange bool // it has series with a reason outside of the closed sets
+	strange bool // it has series of the library's with a reason outside of the closed sets
 	stages  map[string]*stage
 	running bool         // a cycle
 	next    time.Time    // when the next cycle is due
@@ -61,7 +61,7 @@ type stage struct {
 
 	requests     prometheus.Counter
 	incomplete   prometheus.Counter
-	failures     map[probe.Reason]prometheus.Counter
+	failures     *failures
 	promptTokens prometheus.Counter
 	outputTokens prometheus.Counter
 	cachedTokens prometheus.Counter
@@ -81,14 +81,11 @@ func newStage(f *families, ep probe.Endpoint, name string) *stage {
 		requestOutputSpeed:     f.requestOutputSpeed.WithLabelValues(labels...),
 		requests:               f.requests.WithLabelValues(labels...),
 		incomplete:             f.requestsIncomplete.WithLabelValues(labels...),
-		failures:               make(map[probe.Reason]prometheus.Counter),
 		promptTokens:           f.promptTokens.WithLabelValues(labels...),
 		outputTokens:           f.outputTokens.WithLabelValues(labels...),
 		cachedTokens:           f.cachedTokens.WithLabelValues(labels...),
 	}
-	for _, reason := range probe.Reasons() {
-		s.failures[reason] = f.requestFailures.WithLabelValues(append(labels[:3:3], string(reason))...)
-	}
+	s.failures = newFailures(s.requests)
 	return s
 }
 
@@ -132,15 +129,20 @@ func (e *Endpoint) create(fresh bool) {
 }
 
 // replace takes over from old, which does nothing from now on: where the endpoint stands, and with the same labels what
-// the last cycle found.
-func (e *Endpoint) replace(old *Endpoint) {
+// the last cycle found. It returns the failures by stage, which go on counting then.
+func (e *Endpoint) replace(old *Endpoint) map[string]*failures {
 	old.mu.Lock()
 	defer old.mu.Unlock()
 	old.closed = true
+	kept := make(map[string]*failures)
 	e.running, e.next = old.running, old.next
 	if old.endpoint.Model == e.endpoint.Model {
 		e.last, e.server, e.strange = old.last, old.server, old.strange
+		for name, s := range old.stages {
+			kept[name] = s.failures
+		}
 	}
+	return kept
 }
 
 // stageNames returns the names of all stages in a fixed order. The caller holds mu, or the endpoint is closed.
@@ -185,7 +187,7 @@ func (e *Endpoint) Record(stage string, r *probe.Result) {
 	s.requests.Inc()
 	switch r.Outcome {
 	case probe.Failed:
-		e.fail(s, stage, r.Reason)
+		s.failures.add(r.Reason)
 	case probe.Incomplete:
 		s.incomplete.Inc()
 	case probe.Completed:
@@ -193,20 +195,6 @@ func (e *Endpoint) Record(stage string, r *probe.Result) {
 	}
 	s.count(r)
 	e.observe(r)
-}
-
-// fail counts a failure. The set of reasons is closed; one outside of it is a mistake of ours, which must show.
-func (e *Endpoint) fail(s *stage, name string, reason probe.Reason) {
-	if c := s.failures[reason]; c != nil {
-		c.Inc()
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !e.closed {
-		e.strange = true
-		e.metrics.requestFailures.WithLabelValues(e.endpoint.Name, e.endpoint.Model, name, string(reason)).Inc()
-	}
 }
 
 // count adds up tokens, whatever the outcome.

@@ -63,7 +63,6 @@ type families struct {
 
 	// By stage, of all requests.
 	requests           *prometheus.CounterVec
-	requestFailures    *prometheus.CounterVec
 	requestsIncomplete *prometheus.CounterVec
 	promptTokens       *prometheus.CounterVec
 	outputTokens       *prometheus.CounterVec
@@ -94,7 +93,6 @@ type families struct {
 
 func declare(b *builder) families {
 	stage := []string{"endpoint", "model", "stage"}
-	stageReason := append(stage[:3:3], "reason")
 	endpoint := []string{"endpoint", "model"}
 	endpointReason := append(endpoint[:2:2], "reason")
 	return families{
@@ -120,9 +118,6 @@ func declare(b *builder) families {
 
 		requests: b.counter("requests_total",
 			"Requests that ended: completed, failed and incomplete ones.", stage),
-		requestFailures: b.counter("request_failures_total",
-			"Requests that failed, by reason. Those cut off by the end of their stage are not among them.",
-			stageReason),
 		requestsIncomplete: b.counter("requests_incomplete_total",
 			"Requests that were in flight when their stage ended.", stage),
 		promptTokens: b.counter("prompt_tokens_total",

@@ -61,6 +61,7 @@ func New(reg prometheus.Registerer, mode Mode) *Metrics {
 	m.historyWritable.Set(1)
 	reg.MustRegister(
 		&lastCycles{metrics: m},
+		newFailureCounts(m),
 		&infos{metrics: m},
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -95,10 +96,10 @@ func (m *Metrics) Add(ep probe.Endpoint, labels []Label, stages []string) *Endpo
 	defer m.mu.Unlock()
 	old := m.endpoints[ep.Name]
 	e := &Endpoint{metrics: m, endpoint: ep, labels: slices.Clone(labels), stages: make(map[string]*stage)}
-	fresh := true
+	fresh, kept := true, map[string]*failures(nil)
 	if old != nil {
 		fresh = old.endpoint.Model != ep.Model
-		e.replace(old)
+		kept = e.replace(old)
 		if fresh {
 			m.delete(old)
 		} else {
@@ -108,6 +109,9 @@ func (m *Metrics) Add(ep probe.Endpoint, labels []Label, stages []string) *Endpo
 	e.create(fresh)
 	for _, name := range stages {
 		e.stages[name] = newStage(&m.families, ep, name)
+		if f := kept[name]; f != nil {
+			e.stages[name].failures = f
+		}
 	}
 	m.endpoints[ep.Name] = e
 	return e

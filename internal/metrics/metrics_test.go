@@ -474,11 +474,15 @@ func TestReplacedEndpoints(t *testing.T) {
 	// The configuration changes and the model does not: counters go on, a stage that is gone is gone, with reasons that
 	// should not be.
 	first.Record("constant-2", &probe.Result{Outcome: probe.Failed, Reason: "made up"})
+	first.Record("constant-1", &probe.Result{Outcome: probe.Failed, Reason: probe.ReasonDNS})
 	second := m.Add(llama, nil, []string{"constant-1", "constant-3"})
 	first.Record("constant-1", answer())
-	second.Record("constant-1", answer())
-	if got := requests("constant-1"); got != 2 {
-		t.Errorf("%v requests, want 2", got)
+	second.Record("constant-1", &probe.Result{Outcome: probe.Failed, Reason: probe.ReasonDNS})
+	if n := find(t, reg, "request_failures_total", "stage", "constant-1", "reason", "dns").GetCounter().GetValue(); n != 2 {
+		t.Errorf("%v failures, want 2", n)
+	}
+	if got := requests("constant-1"); got != 3 {
+		t.Errorf("%v requests, want 3", got)
 	}
 	for _, name := range []string{"inferprobe_requests_total", "inferprobe_request_failures_total"} {
 		stages := map[string]bool{}
