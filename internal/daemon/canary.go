@@ -54,6 +54,9 @@ func (d *Daemon) canary(ctx context.Context, p *endpointProbe, canary *sweep.Can
 		return
 	}
 	defer p.group.busy.leave()
+	if p.paused() { // since it began to wait
+		return
+	}
 	out := canary.Probe(ctx)
 	if out.Outcome == probe.Incomplete {
 		return

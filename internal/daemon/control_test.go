@@ -76,6 +76,45 @@ func TestPauseEndsTheCycle(t *testing.T) {
 	}
 }
 
+// TestPauseEndsTheWaiting: what waits for its group when the operator pauses does not start any more.
+func TestPauseEndsTheWaiting(t *testing.T) {
+	for _, asked := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			e := endpoint("a", nobody)
+			e.Group = "shared"
+			e.Canary.Interval = 7 * time.Hour
+			h := start(t, e)
+			busy := h.groups.of("shared").busy
+			busy.enter(t.Context())
+			if asked {
+				if err := h.RunNow("a"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			stop := h.serve(t)
+			time.Sleep(6 * time.Hour) // the canary waits, too
+			if err := h.Pause("a"); err != nil {
+				t.Fatal(err)
+			}
+			busy.leave()
+			time.Sleep(time.Hour)
+			requests, _ := h.value(t, "requests_total", "endpoint", "a", "stage", probe.StageCanary)
+			skipped, _ := h.value(t, "runs_skipped_total", "endpoint", "a", "reason", metrics.SkipPaused)
+			if n := len(h.names()); n != 0 || requests != 0 || !asked && skipped == 0 {
+				t.Errorf("asked %v: %d cycles and %v requests of the canary, %v skipped", asked, n, requests, skipped)
+			}
+			if err := h.Resume("a"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * time.Hour)
+			stop()
+			if n := len(h.names()); n == 0 {
+				t.Errorf("asked %v: no cycle after the pause", asked)
+			}
+		})
+	}
+}
+
 func TestRunNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, endpoint("a", nobody))

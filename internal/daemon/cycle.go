@@ -12,22 +12,20 @@ import (
 	"github.com/inferprobe/inferprobe/internal/sweep"
 )
 
-// cycle runs one cycle of an endpoint, alone in its group, and passes it on. It returns nil if ctx ended before the
-// cycle could begin. One that is asked for does not end with its window.
+// cycle runs one cycle of an endpoint, alone in its group, and passes it on. It returns nil if the cycle could not begin.
+// One that is asked for does not end with its window.
 func (d *Daemon) cycle(ctx context.Context, p *endpointProbe, asked bool) *probe.Cycle {
-	leave := d.enter(ctx, p)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	leave := d.admit(ctx, cancel, p, asked)
 	if leave == nil {
 		return nil
 	}
 	defer leave()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	log := d.Log.With("endpoint", p.config.Name)
 	log.Info("cycle started", "url", p.config.URL, "profile", p.config.Sweep.Profile)
 	p.series().CycleStarted()
-	p.set(func(s *status) {
-		s.state, s.next, s.lastStart, s.interrupt = stateRunning, time.Time{}, time.Now(), cancel
-	})
+	p.set(func(s *status) { s.state, s.next, s.lastStart = stateRunning, time.Time{}, time.Now() })
 
 	c := d.run(ctx, p, asked, log)
 	d.judge(c)
@@ -39,6 +37,29 @@ func (d *Daemon) cycle(ctx context.Context, p *endpointProbe, asked bool) *probe
 	defer d.done.leave()
 	d.Finished(c)
 	return c
+}
+
+// admit waits for a cycle's turn. A pause interrupts the waiting, and later the cycle. The waiting may have been long: a
+// cycle that nobody asked for, and that must not start any more, is skipped. It returns nil where none is to begin.
+func (d *Daemon) admit(ctx context.Context, interrupt func(), p *endpointProbe, asked bool) (leave func()) {
+	var due time.Time
+	p.set(func(s *status) { due, s.interrupt = s.next, interrupt })
+	leave = d.enter(ctx, p)
+	var reason string
+	if !asked {
+		reason = d.hindrance(p, time.Now())
+	}
+	if leave != nil && reason == "" {
+		return leave
+	}
+	if leave != nil {
+		leave()
+	}
+	p.set(func(s *status) { s.interrupt = nil })
+	if reason != "" {
+		d.skip(p, due, reason)
+	}
+	return nil
 }
 
 // enter waits until nothing else of the group is measured and a place for a cycle is free. The function that it returns

@@ -143,6 +143,30 @@ func TestWindows(t *testing.T) {
 	})
 }
 
+// TestWindowClosesWhileWaiting: a cycle whose turn comes when its window has closed is skipped.
+func TestWindowClosesWhileWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := endpoint("a", nobody)
+		e.Group = "shared"
+		from := time.Now().UTC().Sub(time.Now().UTC().Truncate(24 * time.Hour))
+		e.Sweep.Windows = []config.Window{{Window: schedule.Window{
+			Days: []time.Weekday{time.Now().UTC().Weekday()}, From: from, To: from + 2*time.Hour, Location: time.UTC,
+		}}}
+		h := start(t, e)
+		busy := h.groups.of("shared").busy
+		busy.enter(t.Context())
+		stop := h.serve(t)
+		time.Sleep(3 * time.Hour)
+		busy.leave()
+		time.Sleep(time.Hour)
+		stop()
+		skipped, _ := h.value(t, "runs_skipped_total", "endpoint", "a", "reason", metrics.SkipWindow)
+		if n := len(h.names()); n != 0 || skipped != 1 {
+			t.Errorf("%d cycles, %v skipped", n, skipped)
+		}
+	})
+}
+
 // TestNoSchedule: without an interval nothing is measured unless an operator asks for it.
 func TestNoSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -30,7 +30,7 @@ type status struct {
 	model     string // as discovered
 	next      time.Time
 	lastStart time.Time // of a cycle
-	interrupt func()    // ends the running cycle; nil while none runs
+	interrupt func()    // ends the cycle that runs or waits for its turn; nil while there is none
 	canary    *web.CanaryStatus
 	cycles    []web.CycleStatus // newest first
 }
