@@ -25,6 +25,7 @@ type Config struct {
 	Metrics   Metrics
 	History   History
 	Files     []string // what it was read from: the file, and those that hold keys
+	Digest    Digest   // of the Files as they were read
 }
 
 // Secrets returns every secret value, so that it can be kept out of logs.

@@ -61,6 +61,7 @@ func load(path string, content []byte) (*Config, error) {
 	}
 	c.file(cfg, d)
 	cfg.Files = files(path, cfg.Endpoints)
+	cfg.Digest = cfg.digest(content)
 	return c.result(cfg)
 }
 

@@ -293,7 +293,7 @@ func TestFromFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	withoutFiles := cmpopts.IgnoreFields(config.Config{}, "Files")
+	withoutFiles := cmpopts.IgnoreFields(config.Config{}, "Files", "Digest")
 	want := load(t, `endpoints: [{url: "http://from-env:8000/v1", model: env-model, tokenizer: env-tokenizer,
   api_key_env: OPENAI_API_KEY}]`)
 	if diff := cmp.Diff(want, cfg, withoutFiles); diff != "" {
@@ -470,5 +470,19 @@ endpoints: [{url: http://a/v1, api_key_file: a.key}, {url: http://b/v1}, {url: h
 	}
 	if diff := cmp.Diff([]string{path, filepath.Join(dir, "a.key")}, cfg.Files); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+	if cfg.Digest != config.DigestOf(cfg.Files) {
+		t.Error("the digest is not that of what was read")
+	}
+	for _, change := range []struct{ name, text string }{
+		{"a.key", "sk-test-2"}, {"a.key", ""}, {"c.yaml", "endpoints: [{url: http://a/v1}]"}, {"c.yaml", ""},
+	} {
+		before := config.DigestOf(cfg.Files)
+		if err := os.WriteFile(filepath.Join(dir, change.name), []byte(change.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if config.DigestOf(cfg.Files) == before {
+			t.Errorf("%s: a change to %q is not seen", change.name, change.text)
+		}
 	}
 }

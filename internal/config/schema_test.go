@@ -159,6 +159,7 @@ func TestExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	example.Files, minimal.Files = nil, nil
+	example.Digest, minimal.Digest = Digest{}, Digest{}
 	empty := cmp.Transformer("empty", func(l []float64) int { return len(l) })
 	noWindows := cmp.Transformer("windows", func(l []Window) int { return len(l) })
 	if diff := cmp.Diff(minimal, example, empty, noWindows); diff != "" {

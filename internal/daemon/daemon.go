@@ -55,11 +55,12 @@ type Daemon struct {
 
 	reloading sync.Mutex // one Reload at a time
 
-	mu      sync.Mutex
-	config  *config.Config
-	probes  []*endpointProbe     // in the order of the configuration
-	slots   gate                 // cycles that run at the same time
-	serving func(*endpointProbe) // starts the life of a probe; nil while none may begin
+	mu       sync.Mutex
+	config   *config.Config
+	failedAt time.Time            // when the last Reload failed; zero if it did not
+	probes   []*endpointProbe     // in the order of the configuration
+	slots    gate                 // cycles that run at the same time
+	serving  func(*endpointProbe) // starts the life of a probe; nil while none may begin
 }
 
 // New builds a daemon, reads what it is to remember of earlier days, and creates every series of every endpoint.

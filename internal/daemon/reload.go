@@ -16,7 +16,14 @@ func (d *Daemon) Reload(context.Context) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	err := d.reload()
-	d.metrics.Reloaded(err == nil, time.Now())
+	now := time.Now()
+	d.metrics.Reloaded(err == nil, now)
+	d.mu.Lock()
+	d.failedAt = time.Time{}
+	if err != nil {
+		d.failedAt = now
+	}
+	d.mu.Unlock()
 	if err != nil {
 		d.Log.Error("the configuration could not be reloaded; the old one stays", "error", err)
 	}

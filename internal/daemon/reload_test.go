@@ -28,6 +28,11 @@ func (s *source) load() (*config.Config, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.loads++
+	if s.config.Files != nil {
+		c := *s.config
+		c.Digest = config.DigestOf(c.Files)
+		s.config = &c
+	}
 	return s.config, s.err
 }
 
@@ -170,6 +175,8 @@ func TestWatch(t *testing.T) {
 
 		s := &source{config: configure(t, endpoint("a", nobody))}
 		s.config.Files = []string{path}
+		s.config.Digest = config.DigestOf(s.config.Files)
+		write(path, "changed while the daemon started")
 		h := startWith(t, Options{Config: s.config, Load: s.load})
 		ctx, cancel := context.WithCancel(t.Context())
 		var watching sync.WaitGroup
@@ -183,38 +190,58 @@ func TestWatch(t *testing.T) {
 				t.Errorf("%s: loaded %d times, want %d", what, s.loads, loads)
 			}
 		}
-		expect("nothing happens", 0)
+		expect("a change before", 1)
+		expect("nothing happens", 1)
 
 		write(filepath.Join(dir, "v2", "inferprobe.yaml"), "two")
 		must(os.Symlink(filepath.Join(dir, "v2"), data+"_tmp"))
 		must(os.Rename(data+"_tmp", data))
-		expect("the link is swapped", 1)
+		expect("the link is swapped", 2)
 
 		must(os.Remove(path))
 		time.Sleep(time.Second)
 		write(path, "three")
-		expect("removed and made anew", 2)
+		expect("removed and made anew", 3)
 
 		for _, text := range []string{"half of it", "half of it is", "four"} { // between two looks each
 			write(path, text)
 			time.Sleep(watchEvery)
 		}
-		expect("written slowly", 3)
+		expect("written slowly", 4)
 
 		s.mu.Lock()
 		s.err = errors.New("bad")
 		s.mu.Unlock()
 		write(path, "bad")
-		expect("a bad file", 4)
+		expect("a bad file", 5)
 		time.Sleep(retryEvery)
-		expect("is tried again", 5)
+		expect("is tried again", 6)
 		s.mu.Lock()
 		s.err = nil
 		s.mu.Unlock()
 		time.Sleep(retryEvery)
-		expect("is good now", 6)
+		expect("is good now", 7)
 		time.Sleep(time.Hour)
-		expect("and stays so", 6)
+		expect("and stays so", 7)
+		// Who has been told already need not look.
+		write(path, "five")
+		must(h.Reload(t.Context()))
+		expect("reloaded by hand", 8)
+
+		// A mistake that is taken back.
+		s.mu.Lock()
+		s.err = errors.New("bad")
+		s.mu.Unlock()
+		write(path, "bad again")
+		expect("a mistake", 9)
+		s.mu.Lock()
+		s.err = nil
+		s.mu.Unlock()
+		write(path, "five")
+		expect("taken back", 10)
+		if ok, _ := h.value(t, "config_last_reload_successful"); ok != 1 {
+			t.Error("the metric says that the configuration is bad")
+		}
 		cancel()
 		watching.Wait()
 	})

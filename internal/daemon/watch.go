@@ -2,11 +2,9 @@ package daemon
 
 import (
 	"context"
-	"crypto/sha256"
-	"fmt"
-	"io"
-	"os"
 	"time"
+
+	"github.com/inferprobe/inferprobe/internal/config"
 )
 
 const (
@@ -16,60 +14,40 @@ const (
 	retryEvery = 30 * time.Second
 )
 
-// Watch reloads the configuration when one of its files has changed, until ctx ends. The files are read every two seconds:
-// they are small, and this way nothing is missed, neither the swapped symbolic links of a Kubernetes volume, nor a file
-// that was removed and made anew, nor a network's file system. A change counts once it has stood for a period, so that
-// a file is not read while it is being written.
+// Watch reloads the configuration when its files are not what it was read from, until ctx ends. They are read every two
+// seconds: they are small, and this way nothing is missed, neither the swapped symbolic links of a Kubernetes volume, nor
+// a file that was removed and made anew, nor a network's file system, nor a change while we started. A change counts once
+// it has stood for a period, so that a file is not read while it is being written.
 func (d *Daemon) Watch(ctx context.Context) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	applied := digest(d.files())
-	seen, failedAt := applied, time.Time{}
+	var seen, tried config.Digest
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		now := digest(d.files())
+		files, applied, failedAt := d.loaded()
+		if len(files) == 0 {
+			continue
+		}
+		now := config.DigestOf(files)
 		settled := now == seen
 		seen = now
-		retry := !failedAt.IsZero() && time.Since(failedAt) >= retryEvery
-		if !settled || now == applied && !retry {
+		failing := !failedAt.IsZero()
+		if !settled || now == applied && !failing || now == tried && failing && time.Since(failedAt) < retryEvery {
 			continue
 		}
-		failedAt = time.Time{}
-		if d.Reload(ctx) != nil {
-			failedAt = time.Now()
-		}
-		applied, seen = now, digest(d.files()) // those that the new configuration names
-		if failedAt.IsZero() {
-			applied = seen
-		}
+		tried = now
+		_ = d.Reload(ctx) // which logs what is wrong
 	}
 }
 
-// files returns what the configuration was read from.
-func (d *Daemon) files() []string {
+// loaded returns the files that the configuration was read from and their digest as it was then, and when the last
+// attempt to read it again failed; the zero time if it did not.
+func (d *Daemon) loaded() (files []string, digest config.Digest, failedAt time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.config.Files
-}
-
-// digest returns what tells any two contents of the files apart. A file that cannot be read has its error for content.
-func digest(files []string) [sha256.Size]byte {
-	h := sha256.New()
-	for _, name := range files {
-		fmt.Fprintf(h, "%d %s\n", len(name), name)
-		f, err := os.Open(name)
-		if err != nil {
-			fmt.Fprintln(h, err)
-			continue
-		}
-		const most = 2 << 20 // twice what a configuration may have
-		n, err := io.Copy(h, io.LimitReader(f, most))
-		fmt.Fprintln(h, n, err)
-		f.Close()
-	}
-	return [sha256.Size]byte(h.Sum(nil))
+	return d.config.Files, d.config.Digest, d.failedAt
 }
