@@ -40,9 +40,12 @@ func setting(t *testing.T, name, meaning string) string {
 }
 
 // buildImage builds the Dockerfile as it is and returns an archive of the image. A base image that is neither here nor
-// to be pulled is replaced by a stand-in.
+// to be pulled is replaced by a stand-in. E2E_KUBE_IMAGE names an archive to take instead, while one works on the test.
 func buildImage(t *testing.T, version string) string {
 	t.Helper()
+	if archive := os.Getenv("E2E_KUBE_IMAGE"); archive != "" {
+		return archive
+	}
 	if os.Getenv("STORAGE_DRIVER") == "" {
 		t.Setenv("STORAGE_DRIVER", "vfs") // works everywhere
 	}
@@ -61,7 +64,8 @@ func buildImage(t *testing.T, version string) string {
 		}
 	}
 	name, archive := image+":"+version, filepath.Join(t.TempDir(), "image.tar")
-	if err := buildah("bud", "--layers", "--pull-never", "--build-arg", "VERSION="+version, "--tag", name, "."); err != nil {
+	err := buildah("bud", "--layers", "--pull-never", "--build-arg", "VERSION="+version, "--tag", name, ".")
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := buildah("push", "--quiet", name, "oci-archive:"+archive+":"+name); err != nil {
@@ -244,14 +248,22 @@ func value(metrics, prefix string) (v float64, ok bool) {
 	return 0, false
 }
 
+// lease says who holds an endpoint, "" for nobody, and since when.
+type lease struct {
+	holder   string
+	acquired time.Time
+}
+
 // leases returns the endpoints' Leases by endpoint.
-func (c *cluster) leases() map[string]coordinationv1.LeaseSpec {
+func (c *cluster) leases() map[string]lease {
 	c.t.Helper()
 	var list coordinationv1.LeaseList
 	c.decode(c.kube("get", "leases", "--selector", "app.kubernetes.io/component=endpoint", "-o", "json"), &list)
-	leases := map[string]coordinationv1.LeaseSpec{}
+	leases := map[string]lease{}
 	for _, l := range list.Items {
-		leases[l.Annotations["inferprobe/endpoint"]] = l.Spec
+		if l.Spec.HolderIdentity != nil && l.Spec.AcquireTime != nil {
+			leases[l.Annotations["inferprobe/endpoint"]] = lease{*l.Spec.HolderIdentity, l.Spec.AcquireTime.Time}
+		}
 	}
 	return leases
 }
