@@ -132,10 +132,25 @@ func (d *Daemon) Serve(ctx context.Context, cycles int) {
 	keeping, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var house sync.WaitGroup
 	house.Go(func() { d.keepHouse(keeping) })
+	house.Go(func() { d.readBack(keeping) })
 	running.Wait()
 	stop()
 	house.Wait()
 	d.ledger.Flush()
+}
+
+// readBack reads the history of endpoints that are new here, for their pages.
+func (d *Daemon) readBack(ctx context.Context) {
+	const period = 5 * time.Second
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		d.recall(ctx)
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
 }
 
 // keepHouse writes down every few seconds what has been spent, and says whether it can.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,7 +43,8 @@ func (d *Daemon) newProbe(e *config.Endpoint, before *endpointProbe) *endpointPr
 	p.life, p.cancel = context.WithCancel(context.Background())
 	if before != nil {
 		before.mu.Lock()
-		p.status.paused, p.status.cycles = before.status.paused, before.status.cycles
+		p.status.paused = before.status.paused
+		p.status.cycles, p.status.recalled = before.status.cycles, before.status.recalled
 		if sameMeasurement(e, before.config) {
 			p.status.lastStart = before.status.lastStart
 		}
@@ -62,23 +64,60 @@ func (d *Daemon) newProbe(e *config.Endpoint, before *endpointProbe) *endpointPr
 }
 
 // remember takes what is known of the endpoint from the history, and returns its last cycle that ran to its end, nil if
-// there is none.
+// there is none among the newest. It reads no more than it takes to find that: a daemon of many endpoints would not be
+// ready for a minute. recall reads the rest.
 func (d *Daemon) remember(p *endpointProbe) (last *probe.Cycle) {
-	cycles := d.history.Last(p.config.Name, kept)
+	var cycles []*probe.Cycle
+	for n := 1; n <= kept && last == nil; n *= 4 {
+		if cycles = d.history.Last(p.config.Name, n); len(cycles) < n {
+			n = kept // there are no more
+		}
+		for _, c := range cycles {
+			if c.Failure == nil {
+				last = c
+			}
+		}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.status.cycles = nil
+	p.status.cycles, p.status.recalled = nil, false
 	for _, c := range cycles {
 		p.status.cycles = append([]web.CycleStatus{cycleStatus(c)}, p.status.cycles...)
 		p.status.lastStart = c.Started
-		if c.Failure == nil {
-			last = c
-		}
 		if c.Endpoint.Model != "" && c.Endpoint.URL == p.config.URL {
 			p.status.model = c.Endpoint.Model
 		}
 	}
 	return last
+}
+
+// recall reads of every endpoint the cycles that its page shows and remember has not read, one endpoint after another,
+// until ctx ends.
+func (d *Daemon) recall(ctx context.Context) {
+	const pause = 50 * time.Millisecond // a third of a CPU at most
+	d.mu.Lock()
+	probes := d.probes
+	d.mu.Unlock()
+	for _, p := range probes {
+		p.mu.Lock()
+		recalled := p.status.recalled
+		p.mu.Unlock()
+		if recalled {
+			continue
+		}
+		cycles := d.history.Last(p.config.Name, kept)
+		p.set(func(s *status) {
+			for _, c := range slices.Backward(cycles) {
+				if n := len(s.cycles); n < kept && (n == 0 || c.Started.Before(s.cycles[n-1].Started)) {
+					s.cycles = append(s.cycles, cycleStatus(c))
+				}
+			}
+			s.recalled = true
+		})
+		if !sleepUntil(ctx, time.Now().Add(pause)) {
+			return
+		}
+	}
 }
 
 // show makes the endpoint's series, with the values of its last cycle.

@@ -33,6 +33,7 @@ type status struct {
 	interrupt func()    // ends the cycle that runs or waits for its turn; nil while there is none
 	canary    *web.CanaryStatus
 	cycles    []web.CycleStatus // newest first
+	recalled  bool              // cycles has all that the history has of them
 }
 
 func (p *endpointProbe) set(change func(*status)) {

@@ -3,8 +3,12 @@ package daemon
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/inferprobe/inferprobe/internal/probe"
+	"github.com/inferprobe/inferprobe/internal/sweep"
+	"github.com/inferprobe/inferprobe/internal/web"
 )
 
 // TestStatusNamesRegressions: those that were found twice, and no others.
@@ -19,4 +23,45 @@ func TestStatusNamesRegressions(t *testing.T) {
 	if got := cycleStatus(&probe.Cycle{}).Regressions; got != nil {
 		t.Errorf("without a verdict: %q", got)
 	}
+}
+
+// TestPagesShowOlderCycles: what a start does not wait for is read after it, and joins what has happened since.
+func TestPagesShowOlderCycles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := endpoint("a", nobody)
+		e.Sweep.Interval = 0
+		config := configure(t, e)
+		before := startWith(t, Options{Config: config})
+		const earlier = 12
+		for i := range earlier {
+			at := time.Now().Add(time.Duration(i-earlier) * time.Hour)
+			c := &probe.Cycle{
+				ID: sweep.CycleID("a", at), Endpoint: probe.Endpoint{Name: "a"}, Started: at, Ended: at.Add(time.Minute),
+			}
+			if i == earlier-1 { // as the end of a daemon leaves one
+				c.Failure = &probe.CycleFailure{Reason: probe.CycleInterrupted}
+			}
+			if err := before.history.Save(c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h := startWith(t, Options{Config: config})
+		if n := len(h.Endpoints()[0].Cycles); n == 0 || n > 4 {
+			t.Errorf("%d cycles were read before the start", n)
+		}
+		if at, _ := h.value(t, "cycle_last_end_timestamp_seconds"); at == 0 {
+			t.Error("the last good cycle is not shown")
+		}
+		stop := h.serve(t)
+		if err := h.RunNow("a"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		stop()
+		cycles := h.Endpoints()[0].Cycles
+		newestFirst := func(a, b web.CycleStatus) int { return b.Started.Compare(a.Started) }
+		if len(cycles) != earlier+1 || !slices.IsSortedFunc(cycles, newestFirst) {
+			t.Errorf("%d cycles, want %d: %+v", len(cycles), earlier+1, cycles)
+		}
+	})
 }
