@@ -89,7 +89,7 @@ func (s *screen) print(report []byte) error {
 	defer s.mu.Unlock()
 	s.erase()
 	_, err := s.out.Write(report)
-	s.redraw(nil)
+	_ = s.redraw(nil)
 	return err
 }
 
@@ -106,7 +106,7 @@ func (s *screen) progress(p report.Progress) {
 	} else {
 		s.lines = append(s.lines, p)
 	}
-	s.redraw(nil)
+	_ = s.redraw(nil)
 }
 
 // finished takes the line of an endpoint away.
@@ -116,7 +116,7 @@ func (s *screen) finished(endpoint string) {
 	delete(s.logged, endpoint)
 	if i := s.line(endpoint); i >= 0 {
 		s.lines = slices.Delete(s.lines, i, i+1)
-		s.redraw(nil)
+		_ = s.redraw(nil)
 	}
 }
 
@@ -143,7 +143,7 @@ func (s *screen) logProgress(p report.Progress) {
 // erase takes the live view off the terminal. The cursor is left where the next line of output begins.
 func (s *screen) erase() {
 	if s.drawn > 0 {
-		s.err.Write(eraser(s.drawn))
+		_, _ = s.err.Write(eraser(s.drawn))
 		s.drawn = 0
 	}
 }

@@ -63,7 +63,7 @@ func untilSignal() context.Context {
 	go func() {
 		<-signals
 		end()
-		os.Exit(exitSignal + int((<-signals).(syscall.Signal)))
+		os.Exit(exitSignal + int((<-signals).(syscall.Signal))) //nolint:forcetypeassert // signals are nothing else
 	}()
 	return ctx
 }

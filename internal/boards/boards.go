@@ -70,6 +70,7 @@ func (b *board) scope(known catalogue, vars ...string) scope {
 }
 
 func newBoard(uid, title, description string) *board {
+	//nolint:staticcheck // version 2 of boards is not what Grafana 11 and provisioning read
 	b := dashboard.NewDashboardBuilder(title).Uid(uid).Description(description).Tags([]string{tag}).
 		Readonly().Timezone("browser").Refresh("1m").Time("now-24h", "now").Tooltip(dashboard.DashboardCursorSyncCrosshair).
 		Link(dashboard.NewDashboardLinkBuilder("inferprobe").Type(dashboard.DashboardLinkTypeDashboards).

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
@@ -63,7 +63,7 @@ func checkMetrics(t *testing.T, where string, expr parser.Expr, labelsOf func(st
 			continue
 		}
 		for _, m := range s.LabelMatchers {
-			if m.Name != labels.MetricName && !slices.Contains(has, m.Name) {
+			if m.Name != model.MetricNameLabel && !slices.Contains(has, m.Name) {
 				t.Errorf("%s: %s has no label %q", where, s.Name, m.Name)
 			}
 		}

@@ -65,6 +65,8 @@ func (s *Seconds) String() string { return time.Duration(*s).String() }
 func (s *Seconds) Type() string { return "seconds" }
 
 // Types of scalars that have a syntax of their own.
+//
+//nolint:gochecknoglobals // never changed
 var (
 	durationType = reflect.TypeFor[time.Duration]()
 	countType    = reflect.TypeFor[Count]()

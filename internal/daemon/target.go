@@ -44,7 +44,7 @@ func target(e *config.Endpoint, version string) *sweep.Target {
 			Profile:        e.Sweep.Profile,
 			Rates:          e.Sweep.Rates,
 			RateList:       e.Sweep.Rate,
-			Arrival:        probe.Profile(e.Sweep.Arrival),
+			Arrival:        e.Sweep.Arrival,
 			MaxDuration:    e.Sweep.MaxDuration,
 			MaxRequests:    e.Sweep.MaxRequests,
 			MaxConcurrency: e.Sweep.MaxConcurrency,

@@ -80,7 +80,7 @@ func TestReportOfALoadedCycle(t *testing.T) {
 
 func TestFormatOfStrangeNumbers(t *testing.T) {
 	for _, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), math.MaxFloat64, math.SmallestNonzeroFloat64,
-		-0.0, 1.0 / 3} {
+		math.Copysign(0, -1), 1.0 / 3} {
 		c := &probe.Cycle{
 			Capacity:   probe.Capacity{RequestsPerSecond: v},
 			Regression: &probe.Regression{Changes: []probe.Change{{Ratio: v}}},

@@ -91,7 +91,7 @@ func (r *Redactor) replaceText(groups []string, a slog.Attr) slog.Attr {
 }
 
 // replace cleans everything that can carry foreign text and leaves numbers, times and the handler's own values alone.
-func (r *Redactor) replace(groups []string, a slog.Attr) slog.Attr {
+func (r *Redactor) replace(_ []string, a slog.Attr) slog.Attr {
 	switch a.Value.Kind() {
 	case slog.KindString:
 		return slog.String(a.Key, r.String(a.Value.String()))

@@ -134,7 +134,7 @@ func unsafeRune(r rune) bool {
 // escapeSequence returns the length of the ANSI escape sequence (ECMA-48) that s begins with, 0 if there is none. One
 // that never ends reaches to the end of s.
 func escapeSequence(s string) int {
-	intro, rest := "", s
+	var intro, rest string
 	switch {
 	case strings.HasPrefix(s, "\x1b") && len(s) > 1:
 		intro, rest = s[1:2], s[2:]

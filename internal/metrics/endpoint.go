@@ -91,7 +91,7 @@ func newStage(f *families, ep probe.Endpoint, name string) *stage {
 
 // withExemplars returns a child of a histogram as that which takes exemplars, which every child of one is.
 func withExemplars(v *prometheus.HistogramVec, labels []string) prometheus.ExemplarObserver {
-	return v.WithLabelValues(labels...).(prometheus.ExemplarObserver)
+	return v.WithLabelValues(labels...).(prometheus.ExemplarObserver) //nolint:forcetypeassert // documented
 }
 
 // create makes the series of the endpoint itself, and gives those of a fresh one that have no value yet their first.

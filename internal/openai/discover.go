@@ -180,7 +180,7 @@ func (m *listedModel) answersTo(name string) bool {
 
 // models asks for the list of models, which has at least one.
 func (c *Client) models(ctx context.Context) ([]listedModel, error) {
-	response, body, err := c.get(ctx, "/models")
+	response, body, err := c.get(ctx, "/models") //nolint:bodyclose // get has closed it
 	if err != nil {
 		return nil, err
 	}
@@ -294,7 +294,7 @@ func (d document) version() string { return clean(cmp.Or(d.Version, d.BuildInfo)
 
 // document is zero where there is none.
 func (c *Client) document(ctx context.Context, path string) (d document) {
-	response, body, err := c.get(ctx, path)
+	response, body, err := c.get(ctx, path) //nolint:bodyclose // get has closed it
 	if err != nil || response.StatusCode != http.StatusOK || json.Unmarshal(body, &d) != nil {
 		return document{}
 	}

@@ -54,7 +54,7 @@ func (a *attempt) read(body io.Reader) *stream {
 	for {
 		e, err := reader.Next()
 		switch {
-		case err == io.EOF:
+		case err == io.EOF: //nolint:errorlint // Next does not wrap it
 			s.ended = true
 		case err != nil:
 			s.cut = err
@@ -246,11 +246,11 @@ func (s *stream) tally() {
 }
 
 // eventStream returns the body to read if the answer is an event stream: it says so, or it looks like one.
-func eventStream(response *http.Response) (body io.Reader, head []byte, ok bool) {
+func eventStream(response *http.Response) (body io.Reader, ok bool) {
 	if hasType(response.Header, "text/event-stream") {
-		return response.Body, nil, true
+		return response.Body, true
 	}
-	head = make([]byte, 0, firstRead)
+	head := make([]byte, 0, firstRead)
 	for {
 		n, err := response.Body.Read(head[len(head):cap(head)])
 		head = head[:len(head)+n]
@@ -259,7 +259,7 @@ func eventStream(response *http.Response) (body io.Reader, head []byte, ok bool)
 			for _, prefix := range []string{"data:", "event:", "id:", "retry:", ":"} {
 				ok = ok || bytes.HasPrefix(start, []byte(prefix))
 			}
-			return io.MultiReader(bytes.NewReader(head), response.Body), head, ok
+			return io.MultiReader(bytes.NewReader(head), response.Body), ok
 		}
 	}
 }

@@ -44,9 +44,9 @@ func (a *attempt) answer(response *http.Response) {
 			"a stream holds its tokens back, so their times mean nothing", encoding)
 		return
 	}
-	body, head, ok := eventStream(response)
+	body, ok := eventStream(response)
 	if !ok {
-		a.notAStream(response, head, body)
+		a.notAStream(response, body)
 		return
 	}
 	s := a.read(body)
@@ -107,7 +107,7 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 }
 
 // notAStream is a success that is no event stream.
-func (a *attempt) notAStream(response *http.Response, head []byte, body io.Reader) {
+func (a *attempt) notAStream(response *http.Response, body io.Reader) {
 	text, err := io.ReadAll(io.LimitReader(body, maxErrorBody))
 	if cause := context.Cause(a.ctx); cause != nil {
 		a.interrupted(cause)

@@ -33,6 +33,7 @@ type Request struct {
 // TokenSource says who counted the output tokens.
 type TokenSource string
 
+// The sources of a count of output tokens.
 const (
 	TokensFromServer TokenSource = "server" // usage of the response: the truth
 	TokensFromEvents TokenSource = "events" // one token an event, where the server sent no usage

@@ -33,6 +33,8 @@ type alphabet struct {
 }
 
 // lowerCase words read naturally; printable ones are all that can stand in a JSON string as it is.
+//
+//nolint:gochecknoglobals // never changed
 var (
 	lowerCase = alphabet{func(c byte) bool { return 'a' <= c && c <= 'z' }, 2, 12}
 	printable = alphabet{func(c byte) bool {
@@ -200,7 +202,7 @@ func (p *prover) atStart(texts []string, found *proven) error {
 }
 
 // spaces spells a space as such where a vocabulary has the letter of a byte-level model or of SentencePiece for it.
-var spaces = strings.NewReplacer("Ġ", " ", "▁", " ")
+var spaces = strings.NewReplacer("Ġ", " ", "▁", " ") //nolint:gochecknoglobals // never changed
 
 // scan reads the vocabulary: what may be words, in the order of their ids, and what must not occur.
 func (p *prover) scan() {

@@ -33,7 +33,8 @@ func WriteHTML(w io.Writer, cycles ...*probe.Cycle) error {
 		}
 	}
 	return execute(w, "document", map[string]any{
-		"Style": template.CSS(documentCSS + reportCSS), "Title": documentTitle(cycles), "Cycles": pages})
+		"Style": template.CSS(documentCSS + reportCSS), //nolint:gosec // constants
+		"Title": documentTitle(cycles), "Cycles": pages})
 }
 
 // HTMLPart returns the report of one cycle as a part of a document: its style sheet, which touches nothing outside the

@@ -218,7 +218,8 @@ func ordered(stages []probe.Stage) []probe.Stage {
 // the same or one would read as zero.
 func labels(stages []probe.Stage) []string {
 	decimals := 2
-	for ; decimals < 6 && !distinct(stages, decimals); decimals++ {
+	for decimals < 6 && !distinct(stages, decimals) {
+		decimals++
 	}
 	all := make([]string, len(stages))
 	for i, s := range stages {

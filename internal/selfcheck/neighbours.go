@@ -17,7 +17,7 @@ func Spin(in io.Reader) {
 		select {
 		case <-done:
 			return
-		default:
+		default: //nolint:staticcheck // spinning is what it is for
 		}
 	}
 }
@@ -34,7 +34,7 @@ type neighbour struct {
 func (h *Host) crowd(n int) (crowd, error) {
 	var c crowd
 	for range n {
-		cmd := exec.Command(h.Neighbour[0], h.Neighbour[1:]...)
+		cmd := exec.Command(h.Neighbour[0], h.Neighbour[1:]...) //nolint:noctx // leave ends it
 		cmd.SysProcAttr = childAttributes()
 		input, err := cmd.StdinPipe()
 		if err == nil {

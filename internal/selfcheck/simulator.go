@@ -49,7 +49,7 @@ type simulator struct {
 // start starts the simulator of a scenario and returns when it serves.
 func (h *Host) start(ctx context.Context, s *Scenario) (*simulator, error) {
 	command := slices.Concat(h.Simulator, s.flags())
-	c := &simulator{cmd: exec.Command(command[0], command[1:]...)}
+	c := &simulator{cmd: exec.Command(command[0], command[1:]...)} //nolint:noctx // stop ends it
 	c.cmd.SysProcAttr = childAttributes()
 	output, err := c.cmd.StderrPipe()
 	if err != nil {

@@ -32,7 +32,7 @@ func newAlarm() (alarm, error) {
 // set goes through the RawConn, which refuses once the file is closed: its number may be another file's by then.
 func (a *fdAlarm) set(in time.Duration) {
 	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(max(in, 1)))} // 0 would disarm it
-	a.conn.Control(func(fd uintptr) { unix.TimerfdSettime(int(fd), 0, &spec, nil) })
+	_ = a.conn.Control(func(fd uintptr) { _ = unix.TimerfdSettime(int(fd), 0, &spec, nil) })
 }
 
 func (a *fdAlarm) wait() bool {

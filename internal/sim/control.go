@@ -45,7 +45,7 @@ func (s *Server) serveFaults(w http.ResponseWriter, _ *http.Request) {
 		state.Faults = append(state.Faults, f.FaultRate)
 	}
 	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(state)
+	_ = json.NewEncoder(w).Encode(state)
 }
 
 func (s *Server) changeFaults(w http.ResponseWriter, r *http.Request) {

@@ -95,7 +95,7 @@ func (x *exchange) cutConnection(e ending, event []byte) {
 		setLinger(conn)
 	case e == endChunkCut && event != nil:
 		chunk := append(strconv.AppendInt(nil, int64(len(event)), 16), "\r\n"...)
-		conn.Write(append(chunk, event[:len(event)/2]...))
+		_, _ = conn.Write(append(chunk, event[:len(event)/2]...))
 	}
 	x.hijacked = conn
 }
@@ -106,6 +106,6 @@ func setLinger(conn net.Conn) {
 		conn = t.NetConn()
 	}
 	if t, ok := conn.(interface{ SetLinger(sec int) error }); ok {
-		t.SetLinger(0)
+		_ = t.SetLinger(0)
 	}
 }

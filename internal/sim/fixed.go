@@ -84,7 +84,7 @@ func (h byTime) Swap(i, j int) {
 }
 
 func (h *byTime) Push(x any) {
-	q := x.(*sequence)
+	q := x.(*sequence) //nolint:forcetypeassert // heap.Push is given nothing else
 	q.index = len(*h)
 	*h = append(*h, q)
 }

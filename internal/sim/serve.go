@@ -33,7 +33,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ran := make(chan struct{})
 	go func() {
 		defer close(ran)
-		s.Run(ctx)
+		_ = s.Run(ctx) // which ends with ctx
 		drain, stop := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer stop()
 		if server.Shutdown(drain) != nil {

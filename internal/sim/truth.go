@@ -114,7 +114,7 @@ func (e *entry) record() Record {
 	for rest := e.writes; len(rest) > 0; {
 		var v [3]int64
 		for i := range v {
-			n := 0
+			var n int
 			v[i], n = binary.Varint(rest)
 			rest = rest[n:]
 		}

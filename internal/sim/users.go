@@ -70,8 +70,8 @@ func (s *Server) use(stop <-chan struct{}) {
 
 // wait returns once no user is there any more, after the server has begun to shut down.
 func (u *users) wait() {
-	u.mu.Lock() // whoever adds users now sees that
-	u.mu.Unlock()
+	u.mu.Lock()   // whoever adds users now sees that
+	u.mu.Unlock() //nolint:staticcheck // nothing is to be done in between
 	u.gone.Wait()
 }
 

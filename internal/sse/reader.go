@@ -141,7 +141,7 @@ func (r *Reader) whole() bool {
 
 // last returns the event that the end of the stream left without its blank line, or the stream's error.
 func (r *Reader) last() (*Event, error) {
-	if r.err != io.EOF {
+	if r.err != io.EOF { //nolint:errorlint // a reader must not wrap it
 		return nil, r.err
 	}
 	if r.r < r.w {
@@ -276,7 +276,7 @@ func (r *Reader) fill() error {
 			r.next.At, r.next.Lag = r.stamp()
 		}
 		if n > 0 || err != nil {
-			return nil
+			return nil //nolint:nilerr // it is in r.err until what was read is used up
 		}
 	}
 	r.err = io.ErrNoProgress

@@ -80,7 +80,6 @@ func TestFindingsOnSamples(t *testing.T) {
 }
 
 func TestFindingsOnOurOwnLateness(t *testing.T) {
-	const over = 10 * time.Microsecond
 	late := func(n int, d time.Duration) func(int, *probe.Result) { // n of a hundred leave late
 		return func(i int, r *probe.Result) {
 			r.Request.Due = r.Sent

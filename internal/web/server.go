@@ -124,7 +124,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.SetReady(false)
 	s.drain(servers)
 	for range running {
-		<-ended
+		<-ended //nolint:errcheck // the first failure is enough
 	}
 	return failed
 }

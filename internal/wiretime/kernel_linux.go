@@ -87,7 +87,7 @@ func (k *kernelReader) recvmsg(fd uintptr) bool {
 	k.iov.SetLen(k.limit(k.size))
 	for {
 		k.msg.SetControllen(len(k.oob))
-		n, _, errno := unix.Syscall(unix.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&k.msg)), 0)
+		n, _, errno := unix.Syscall(unix.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&k.msg)), 0) //nolint:gosec // as package unsafe allows: (4)
 		switch errno {
 		case unix.EINTR:
 			continue
