@@ -129,6 +129,28 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	}
 }
 
+// A SIGHUP that comes while the daemon ends, here for as long as nobody takes its report, changes nothing.
+func TestHangupWhileEnding(t *testing.T) {
+	t.Parallel()
+	report, stdout := pipe(t)
+	log, stderr := pipe(t)
+	go io.Copy(io.Discard, log)
+	address := freePort(t)
+	silent := newHanging(t)
+	p := start(t, stdout, stderr, []string{"COLUMNS=20000", "OPENAI_API_BASE_URL=" + silent}, "serve", "--history.dir", t.TempDir(),
+		"--web.listen-address", address)
+	eventually(t, silent+"/arrived", "GET")
+	p.signal(t, syscall.SIGTERM)
+	eventually(t, "http://"+address+"/api/v1/endpoints", `"failure": "interrupted"`)
+	p.signal(t, syscall.SIGHUP)
+	eventually(t, "http://"+address+"/-/healthy", "healthy")
+	stdout.Close()
+	go io.Copy(io.Discard, report)
+	if code := p.code(t); code != exitDone {
+		t.Errorf("exit code %d, want %d", code, exitDone)
+	}
+}
+
 // The built-in values that the help texts show are those of the configuration.
 func TestFlagsShowTheDefaults(t *testing.T) {
 	t.Setenv("OPENAI_API_BASE_URL", "http://localhost:8000")

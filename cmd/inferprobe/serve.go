@@ -66,6 +66,9 @@ SIGTERM or SIGINT ends it in order: the running stage stops, what it measured is
 ends it at once.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// From the first moment to the last: one that nobody waits for would end the process.
+			hangups := make(chan os.Signal, 1)
+			signal.Notify(hangups, syscall.SIGHUP)
 			s, err := begin(cmd, file, &logs)
 			if err != nil {
 				return err
@@ -74,7 +77,7 @@ ends it at once.`,
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), s, serveOptions{pages: pages, leases: leases, push: push})
+			return serve(cmd.Context(), s, serveOptions{pages: pages, leases: leases, push: push, hangups: hangups})
 		},
 	}
 	cmd.Flags().StringVar(&file, "config.file", "", "configuration `file`")
@@ -93,6 +96,8 @@ type serveOptions struct {
 	leases *lease.Leases // nil: all endpoints are ours
 	push   bool          // over OTLP
 	cycles int           // after which to end; 0: never
+
+	hangups <-chan os.Signal // SIGHUP
 }
 
 // serve runs the daemon and its pages until ctx ends or each endpoint has been measured as often as o says.
@@ -132,7 +137,7 @@ func serve(ctx context.Context, s *session, o serveOptions) error {
 			var follower sync.WaitGroup
 			lookAtHost(ctx, s.log, d)
 			if s.reload != nil {
-				follower.Go(func() { follow(following, d) })
+				follower.Go(func() { follow(following, d, o.hangups) })
 			}
 			d.Serve(ctx, o.cycles)
 			stop()
@@ -161,16 +166,13 @@ func lookAtHost(ctx context.Context, log *slog.Logger, d *daemon.Daemon) {
 }
 
 // follow reloads the configuration when its files change and at SIGHUP, until ctx ends.
-func follow(ctx context.Context, d *daemon.Daemon) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP)
-	defer signal.Stop(signals)
+func follow(ctx context.Context, d *daemon.Daemon, hangups <-chan os.Signal) {
 	var watch sync.WaitGroup
 	watch.Go(func() { d.Watch(ctx) })
 	defer watch.Wait()
 	for {
 		select {
-		case <-signals:
+		case <-hangups:
 			_ = d.Reload(ctx) // which logs what is wrong
 		case <-ctx.Done():
 			return
