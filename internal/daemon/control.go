@@ -57,7 +57,14 @@ func (d *Daemon) setPaused(name string, paused bool) error {
 	}
 	p.set(func(s *status) {
 		s.paused = paused
-		if paused && s.interrupt != nil {
+		if !paused {
+			return
+		}
+		select {
+		case <-p.now: // a cycle that was asked for before
+		default:
+		}
+		if s.interrupt != nil {
 			s.interrupt()
 		}
 	})
