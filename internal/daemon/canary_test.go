@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/inferprobe/inferprobe/internal/config"
@@ -23,6 +24,26 @@ func withCanary(name, url string, every time.Duration) config.Endpoint {
 		Interval: every, PromptTokens: config.Length{Mean: 16}, OutputTokens: config.Length{Mean: 4},
 	}
 	return e
+}
+
+// TestReportsDoNotHoldTheGroup: while nobody takes a report, the rest of the group is watched.
+func TestReportsDoNotHoldTheGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		swept, watched := endpoint("swept", nobody), endpoint("watched", nobody)
+		swept.Group, watched.Group = "shared", "shared"
+		watched.Sweep.Interval, watched.Canary.Interval = 0, time.Minute
+		h := start(t, swept, watched)
+		taken := make(chan struct{})
+		h.onCycle = func(*probe.Cycle) { <-taken }
+		stop := h.serve(t)
+		time.Sleep(10 * time.Minute)
+		requests, _ := h.value(t, "requests_total", "endpoint", "watched", "stage", probe.StageCanary)
+		if requests < 9 {
+			t.Errorf("%v requests in ten minutes", requests)
+		}
+		close(taken)
+		stop()
+	})
 }
 
 func TestCanary(t *testing.T) {

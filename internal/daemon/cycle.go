@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/inferprobe/inferprobe/internal/probe"
@@ -21,6 +22,7 @@ func (d *Daemon) cycle(ctx context.Context, p *endpointProbe, asked bool) *probe
 	if leave == nil {
 		return nil
 	}
+	leave = sync.OnceFunc(leave)
 	defer leave()
 	log := d.Log.With("endpoint", p.config.Name)
 	log.Info("cycle started", "url", p.config.URL, "profile", p.config.Sweep.Profile)
@@ -33,6 +35,7 @@ func (d *Daemon) cycle(ctx context.Context, p *endpointProbe, asked bool) *probe
 	p.series().CycleEnded(c)
 	p.finished(c)
 	d.logCycle(c, log)
+	leave() // whoever takes the report may be slow
 	d.done.enter(context.WithoutCancel(ctx))
 	defer d.done.leave()
 	d.Finished(c)
