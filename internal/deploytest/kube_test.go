@@ -129,7 +129,8 @@ const (
 // install installs the chart and waits for the report of a cycle in the pod's log.
 func install(t *testing.T, c *cluster, endpoints map[string]endpoint) {
 	began := time.Now()
-	c.deploy("install", one, values(endpoints, "a", oneSweep, "one"))
+	c.kube("create", "secret", "generic", "keys", "--from-literal=hosted=first")
+	c.deploy("install", one, values(endpoints, "a", oneSweep, "one"), keys[0], "apiKeySecrets={keys}")
 	t.Logf("helm install --wait took %s", since(began))
 	pod := c.pod(one)
 	c.eventually(90*time.Second, func() error {
@@ -149,27 +150,24 @@ func install(t *testing.T, c *cluster, endpoints map[string]endpoint) {
 	}
 }
 
-// reload adds an endpoint to the values and waits for the running daemon to take it over.
+// keys is a Secret, and how values have endpoint b use it.
+var keys = []string{"--set", "apiKeySecrets={keys},endpoints[1].api_key_file=/etc/inferprobe/keys/hosted"}
+
+// reload adds an endpoint to the values, then changes its key, and waits each time for the running daemon to take it
+// over.
 func reload(t *testing.T, c *cluster, endpoints map[string]endpoint) {
-	const loaded = "inferprobe_config_last_reload_success_timestamp_seconds"
 	before := c.pod(one)
-	was, ok := value(c.page(before.Name, "metrics"), loaded)
-	if !ok {
-		t.Fatal("no " + loaded)
-	}
 	began := time.Now()
-	c.deploy("upgrade", one, values(endpoints, "ab", oneSweep, "one"))
-	c.eventually(2*time.Minute, func() error {
-		metrics := c.page(before.Name, "metrics")
-		if now, _ := value(metrics, loaded); now <= was {
-			return fmt.Errorf("last loaded at %f as before", now)
-		}
-		if _, ok := value(metrics, `inferprobe_endpoint_info{endpoint="b"`); !ok {
-			return fmt.Errorf("there are no series of the endpoint that was added")
-		}
-		return nil
-	})
+	c.reloaded(before.Name, func() { c.deploy("upgrade", one, values(endpoints, "ab", oneSweep, "one"), keys...) })
+	if _, ok := value(c.page(before.Name, "metrics"), `inferprobe_endpoint_info{endpoint="b"`); !ok {
+		t.Error("there are no series of the endpoint that was added")
+	}
 	t.Logf("the change of the ConfigMap was taken over %s after helm upgrade began", since(began))
+	began = time.Now()
+	c.reloaded(before.Name, func() {
+		c.kube("patch", "secret", "keys", "--type=merge", "-p", `{"stringData":{"hosted":"second"}}`)
+	})
+	t.Logf("the change of the Secret was taken over after %s", since(began))
 	after := c.pod(one)
 	if after.UID != before.UID || after.Status.ContainerStatuses[0].RestartCount != 0 {
 		t.Errorf("the pod was replaced or started again: %s, then %s", before.Name, after.Name)
@@ -177,6 +175,23 @@ func reload(t *testing.T, c *cluster, endpoints map[string]endpoint) {
 	if n, _ := value(c.page(after.Name, "metrics"), `inferprobe_cycles_total{endpoint="a"`); n != 1 {
 		t.Errorf("the endpoint that did not change has %v cycles, want the one of before", n)
 	}
+}
+
+// reloaded makes a change and waits until a pod has loaded its configuration anew.
+func (c *cluster) reloaded(pod string, change func()) {
+	c.t.Helper()
+	const loaded = "inferprobe_config_last_reload_success_timestamp_seconds"
+	was, ok := value(c.page(pod, "metrics"), loaded)
+	if !ok {
+		c.t.Fatal("no " + loaded)
+	}
+	change()
+	c.eventually(2*time.Minute, func() error {
+		if now, _ := value(c.page(pod, "metrics"), loaded); now <= was {
+			return fmt.Errorf("last loaded at %f as before", now)
+		}
+		return nil
+	})
 }
 
 var cycleID = regexp.MustCompile(`a-[0-9]{8}T[0-9]{6}\.[0-9]{3}Z`)
@@ -188,8 +203,8 @@ func upgrade(t *testing.T, c *cluster, endpoints map[string]endpoint) {
 	before := c.pod(one)
 	wasEnded, _ := value(c.page(before.Name, "metrics"), ended)
 	wasKnown := cycleID.FindString(c.page(before.Name, "api/v1/endpoints/a"))
-	c.deploy("upgrade", one, values(endpoints, "ab", oneSweep, "one"), "--set", "config.history.cycles=7",
-		"--set", "extraArgs={--web.enable-lifecycle}")
+	c.deploy("upgrade", one, values(endpoints, "ab", oneSweep, "one"), slices.Concat(keys,
+		[]string{"--set", "config.history.cycles=7", "--set", "extraArgs={--web.enable-lifecycle}"})...)
 	after := c.pod(one)
 	if after.UID == before.UID {
 		t.Fatal("the pod is the same")
@@ -475,8 +490,8 @@ func turns(records []sim.Record) []turn {
 }
 
 // checkTurns holds all that happened against what the simulators saw: no cycle of an endpoint began before the one
-// before it had sent its last request and had its last token, whoever ran them; and since there are replicas, no endpoint
-// was left alone for longer than a takeover and the time until a cycle is due.
+// before it had sent its last request and had its last token, whoever ran them; and since there are replicas, no
+// endpoint was left alone for longer than a takeover and the time until a cycle is due.
 func checkTurns(t *testing.T, c *cluster, endpoints map[string]endpoint, replicated time.Time) {
 	const due = 5*time.Second + 3*time.Second // manySweep's interval; and a busy node starts late
 	c.helmUninstall("many")
@@ -502,8 +517,8 @@ func checkTurns(t *testing.T, c *cluster, endpoints map[string]endpoint, replica
 	if longest > takeover+due {
 		t.Errorf("an endpoint was left alone for %s, want %s at most", longest, takeover+due)
 	}
-	t.Logf("%d cycles never overlapped: the closest were %s apart, and replicas left no endpoint alone for more than %s", total,
-		closest.Round(time.Millisecond), longest.Round(time.Millisecond))
+	t.Logf("%d cycles never overlapped: the closest were %s apart, and replicas left no endpoint alone for more than %s",
+		total, closest.Round(time.Millisecond), longest.Round(time.Millisecond))
 }
 
 // get returns a pod.
