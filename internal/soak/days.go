@@ -248,6 +248,8 @@ func (d *days) rest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	const answered = "inferprobe_requests_total"
+	before := d.last.sum(answered, "")
 	const idle = 6 * time.Second // connections are kept for four
 	if err := sleep(ctx, idle); err != nil {
 		return err
@@ -259,6 +261,9 @@ func (d *days) rest(ctx context.Context) error {
 	})
 	if err != nil {
 		return err
+	}
+	if more := d.last.sum(answered, "") - before; more > groupsOfDays { // canaries that were under way
+		d.verdict.fail("%v requests while everything was paused", more)
 	}
 	if err := d.sample(); err != nil {
 		return err
@@ -275,13 +280,19 @@ func (d *days) sample() error {
 	if err != nil {
 		return err
 	}
+	if most := cyclesKept*len(d.servers) + 1; int(files) > most { // and the ledger
+		d.verdict.fail("the history has %v files, want %d at most", files, most)
+	}
 	const megabyte = 1e6
-	d.samples = append(d.samples, sample{
-		rss: f.rss, fds: float64(f.fds), series: float64(len(d.last.values)), files: files, disk: disk,
+	s := sample{
+		rss: f.rss, fds: float64(f.fds), series: float64(len(d.last.values)), disk: disk,
 		// The collector runs again when the heap has doubled.
 		heap:       d.last.values["go_memstats_next_gc_bytes{}"] / 2 / megabyte,
 		goroutines: d.last.values["go_goroutines{}"],
-	})
+	}
+	d.samples = append(d.samples, s)
+	fmt.Printf("%s at rest: RSS %.1f MB, heap %.1f MB, %.0f goroutines, %.0f descriptors, %.0f series, %.2f MB on disk\n",
+		time.Now().Format(time.TimeOnly), s.rss, s.heap, s.goroutines, s.fds, s.series, s.disk)
 	return nil
 }
 

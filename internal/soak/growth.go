@@ -14,8 +14,7 @@ type sample struct {
 	goroutines float64
 	fds        float64
 	series     float64
-	files      float64 // of the history
-	disk       float64 // MB
+	disk       float64 // MB of history
 }
 
 // quantity is a part of a sample, and by how much it may grow.
@@ -26,7 +25,7 @@ type quantity struct {
 	absolute float64 // and this
 }
 
-// quantities are all of them. The heap and with it RSS depend on when the collector ran; files on how much each of the
+// quantities are all of them. The heap and with it RSS depend on when the collector ran, the history on how much the
 // last cycles found. Of the others nothing may remain.
 func quantities() []quantity {
 	return []quantity{
@@ -35,13 +34,16 @@ func quantities() []quantity {
 		{"goroutines", func(s sample) float64 { return s.goroutines }, 0, 1},
 		{"file descriptors", func(s sample) float64 { return s.fds }, 0, 1},
 		{"series", func(s sample) float64 { return s.series }, 0, 0},
-		{"files of the history", func(s sample) float64 { return s.files }, 0, 2},
 		{"history on disk, MB", func(s sample) float64 { return s.disk }, 0.25, 0.1},
 	}
 }
 
 // grown prints the medians of the first and the last quarter of the samples, and returns what grew beyond measure.
 func grown(w io.Writer, samples []sample) []string {
+	const least = 4
+	if len(samples) < least {
+		return []string{fmt.Sprintf("there are only %d samples to compare, want %d", len(samples), least)}
+	}
 	quarter := max(1, len(samples)/4)
 	fmt.Fprintf(w, "\n%-28s %12s %12s %10s %14s\n", fmt.Sprintf("at rest, %d times", len(samples)), "first quarter",
 		"last quarter", "change", "allowed")

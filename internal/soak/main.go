@@ -39,8 +39,8 @@ func soakMain(ctx context.Context, args []string) error {
 	seed := flags.Uint64("seed", uint64(time.Now().UnixNano()), "seed of everything that is done at random")
 	folder := flags.String("dir", "", "folder for logs, configurations and history, kept; none = a temporary one, kept on failure")
 	_ = flags.Parse(args) // exits on an error
-	if *length < time.Minute {
-		return errors.New("-for is less than a minute: too few samples to compare")
+	if *length < 3*time.Minute {
+		return errors.New("-for is less than three minutes: too few samples to compare")
 	}
 	dir, remove, err := workFolder(*folder)
 	if err != nil {

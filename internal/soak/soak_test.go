@@ -114,7 +114,7 @@ func TestBusy(t *testing.T) {
 }
 
 func TestGrown(t *testing.T) {
-	level := sample{rss: 100, heap: 20, goroutines: 30, fds: 10, series: 5000, files: 40, disk: 1}
+	level := sample{rss: 100, heap: 20, goroutines: 30, fds: 10, series: 5000, disk: 1}
 	samples := func(change func(i int, s *sample)) []sample {
 		all := make([]sample, 8)
 		for i := range all {
@@ -128,13 +128,14 @@ func TestGrown(t *testing.T) {
 		want    string
 	}{
 		"nothing":             {samples(func(int, *sample) {}), ""},
+		"too few":             {samples(func(int, *sample) {})[:3], "there are only 3"},
 		"within the bounds":   {samples(func(i int, s *sample) { s.rss += float64(i) }), ""},
 		"less":                {samples(func(i int, s *sample) { s.goroutines -= float64(i) }), ""},
 		"one leaks each time": {samples(func(i int, s *sample) { s.goroutines += float64(i) }), "goroutines"},
 		"one series":          {samples(func(i int, s *sample) { s.series += float64(i / 6) }), "series"},
 		"descriptors":         {samples(func(i int, s *sample) { s.fds += float64(i) }), "file descriptors"},
 		"memory":              {samples(func(i int, s *sample) { s.heap += float64(i) }), "heap"},
-		"files":               {samples(func(i int, s *sample) { s.files += float64(i) }), "files"},
+		"disk":                {samples(func(i int, s *sample) { s.disk += float64(i) }), "history on disk"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			found := grown(io.Discard, test.samples)
@@ -169,6 +170,21 @@ func TestCheckCycle(t *testing.T) {
 		err := checkCycle(path)
 		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want %q", text, err, want)
+		}
+	}
+}
+
+// Whatever fault is drawn, the simulator takes it.
+func TestFaultsAreKnown(t *testing.T) {
+	s, err := newServer("a", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.stop()
+	d := &days{random: newRandom(1), servers: []*server{s}}
+	for range 1000 {
+		if err := d.setFaults(t.Context()); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -65,8 +65,11 @@ func (d *days) setFaults(context.Context) error {
 	var rates []sim.FaultRate
 	for range 1 + d.random.IntN(3) {
 		fault := known[d.random.IntN(len(known))].Name
-		if fault == "big_event" {
-			fault = "big_event=2000000" // several of 16 MB at once would be what RSS shows
+		switch fault {
+		case "status":
+			fault += []string{"=401", "=404", "=429", "=500", "=503"}[d.random.IntN(5)]
+		case "big_event":
+			fault += "=2000000" // several of 16 MB at once would be what RSS shows
 		}
 		rates = append(rates, sim.FaultRate{Fault: fault, Probability: 0.3 * d.random.Float64()})
 	}
