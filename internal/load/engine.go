@@ -53,6 +53,7 @@ type Engine struct {
 	Sleep func(ctx context.Context, t time.Time) bool
 
 	source sync.Mutex
+	body   int // bytes of the longest body so far; guarded by source
 	calls  sync.Pool
 	live   Live
 }
@@ -84,6 +85,9 @@ type Outcome struct {
 	Started, Ended time.Time
 	Ending         Ending
 }
+
+// mostArrivals is for how many arrivals there is room before the first. Most answers come token by token.
+const mostArrivals = 256
 
 // call is one request with its memory, reused from request to request.
 type call struct {
@@ -280,7 +284,14 @@ func (r *run) prepare(seq uint64, due time.Time) *call {
 	c.req = probe.Request{Seq: seq, Due: due, Body: c.req.Body[:0], Events: &r.live.Events}
 	r.source.Lock()
 	defer r.source.Unlock()
+	if !ok && r.body > 0 { // growing step by step would leave twice the memory behind
+		c.req.Body = make([]byte, 0, r.body+r.body/8)
+	}
 	r.Source.Next(&c.req)
+	r.body = max(r.body, len(c.req.Body))
+	if !ok {
+		c.res.Arrivals = make([]probe.Arrival, 0, min(c.req.OutputTokens+1, mostArrivals))
+	}
 	return c
 }
 
