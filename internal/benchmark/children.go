@@ -41,6 +41,11 @@ func run(ctx context.Context, argv ...string) ([]byte, usage, error) {
 
 // simulator runs inferprobe sim until the returned function is called.
 func simulator(ctx context.Context, p programs, flags ...string) (url string, stop func(), err error) {
+	return serve(ctx, append(append([]string{p.inferprobe, "sim"}, flags...), "--listen")...)
+}
+
+// serve runs a program until the returned function is called. The address to listen at is its last argument.
+func serve(ctx context.Context, argv ...string) (url string, stop func(), err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, err
@@ -49,7 +54,7 @@ func simulator(ctx context.Context, p programs, flags ...string) (url string, st
 	if err := l.Close(); err != nil {
 		return "", nil, err
 	}
-	cmd := exec.CommandContext(ctx, p.inferprobe, append([]string{"sim", "--listen", address}, flags...)...)
+	cmd := exec.CommandContext(ctx, argv[0], append(argv[1:], address)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	if err := cmd.Start(); err != nil {
 		return "", nil, err
@@ -59,14 +64,14 @@ func simulator(ctx context.Context, p programs, flags ...string) (url string, st
 		_ = cmd.Wait()
 	}
 	for range 100 {
-		if response, err := http.Get("http://" + address + "/health"); err == nil {
+		if response, err := http.Get("http://" + address); err == nil {
 			response.Body.Close()
 			return "http://" + address, stop, nil
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 	stop()
-	return "", nil, fmt.Errorf("the simulator does not answer at %s", address)
+	return "", nil, fmt.Errorf("%s %s does not answer at %s", argv[0], argv[1], address)
 }
 
 // stage is what the report says of a stage, as far as it is looked at here.

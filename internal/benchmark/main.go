@@ -30,10 +30,15 @@ func main() {
 	runs := flag.Int("runs", 3, "repetitions of each comparison")
 	flag.StringVar(&p.inferprobe, "inferprobe", "bin/inferprobe", "path of inferprobe")
 	flag.StringVar(&p.hey, "hey", "build/tools/hey", "path of hey")
+	long := flag.Duration("growth", 0, "instead of all else, run at the full rate for so long and print what the daemon takes")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := bench(ctx, p, *runs); err != nil {
+	measure := func() error { return bench(ctx, p, *runs) }
+	if *long > 0 {
+		measure = func() error { return growth(ctx, p, *long) }
+	}
+	if err := measure(); err != nil {
 		fmt.Fprintln(os.Stderr, "benchmark:", err)
 		os.Exit(1)
 	}
@@ -62,7 +67,7 @@ type figure struct {
 	rss       float64 // MB, at most
 }
 
-// compare runs the clients in turns and prints their medians with the ratios to the first one's.
+// compare runs the clients in turns and prints their medians, with the ratios of the last one's to those of the others.
 func compare(unit string, runs int, names []string, clients []func() (figure, error)) error {
 	all := make([][]figure, len(clients))
 	for range runs {
@@ -74,14 +79,16 @@ func compare(unit string, runs int, names []string, clients []func() (figure, er
 			all[i] = append(all[i], f)
 		}
 	}
-	fmt.Printf("  %-16s %12s %8s %22s %8s %9s\n", "", unit+"/s", "ratio", "CPU s per 1,000 "+unit, "ratio", "RSS MB")
-	var base figure
+	fmt.Printf("  %-28s %14s %26s %10s\n", "", unit+"/s", "CPU s per 1,000 "+unit, "RSS MB")
+	last := median(all[len(all)-1])
 	for i, name := range names {
 		f := median(all[i])
-		if i == 0 {
-			base = f
-		}
-		fmt.Printf("  %-16s %12.0f %8.2f %22.4f %8.2f %9.0f\n", name, f.perSecond, f.perSecond/base.perSecond, f.cpu, f.cpu/base.cpu, f.rss)
+		fmt.Printf("  %-28s %14.0f %26.4f %10.0f\n", name, f.perSecond, f.cpu, f.rss)
+	}
+	for i, name := range names[:len(names)-1] {
+		f := median(all[i])
+		fmt.Printf("  %-28s %14.2f %26.2f %10.2f\n", names[len(names)-1]+" : "+name, last.perSecond/f.perSecond,
+			last.cpu/f.cpu, last.rss/f.rss)
 	}
 	return nil
 }
