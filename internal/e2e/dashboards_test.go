@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -45,7 +46,7 @@ func glob(t *testing.T, pattern string) []string {
 	return paths
 }
 
-// boardFile is an endpoint with everything that boards can show: objectives, and several rates.
+// boardFile is an endpoint with everything that boards can show: objectives, several rates, a canary and a budget.
 const boardFile = `
 endpoints:
   - name: sim
@@ -53,7 +54,10 @@ endpoints:
     tokenizer: builtin:demo
     labels: [{name: team, value: test}]
     objectives: {time_to_first_token_p90: 1s, inter_token_latency_p90: 1s, request_duration_p90: 10s, error_rate: 5%%}
-    sweep: {interval: 6h, rates: 2, prompt_tokens: 64, output_tokens: 8, max_duration: 8s, max_concurrency: 8}
+    sweep: {interval: 6h, rates: 2, prompt_tokens: 64, output_tokens: 4, max_duration: 8s, max_concurrency: 8}
+    canary: {interval: 1s, prompt_tokens: 32, output_tokens: 4}
+    guards: {tokens_per_day: 100M}
+history: {dir: %s}
 `
 
 // Queries that have no data in a healthy run, by board, panel and query.
@@ -63,6 +67,10 @@ func emptyWhenHealthy() []string {
 		"endpoint.json: Failed cycles by reason A",
 		"prober.json: Cycles skipped A",
 		"prober.json: Cycles failed A",
+		"endpoint.json: Failed requests of the canary A",
+		"endpoint.json: Skipped cycles by reason A",
+		"overview.json: Worse than the baseline A",
+		"overview.json: Worse than the baseline B",
 		// There is no yesterday in a test…
 		"endpoint.json: Time to first token: today and before B",
 		"endpoint.json: Time to first token: today and before C",
@@ -70,8 +78,6 @@ func emptyWhenHealthy() []string {
 		"endpoint.json: Inter-token latency: today and before C",
 		"endpoint.json: Request duration: today and before B",
 		"endpoint.json: Request duration: today and before C",
-		"job_endpoint_model_signal:inferprobe_stage_seconds:p90_to_yesterday",
-		"job_endpoint_model_signal:inferprobe_stage_seconds:p90_minus_yesterday",
 		// …and the simulator has no histograms of its own.
 		"endpoint.json: Time to first token: client and server, p90 B",
 	}
@@ -89,7 +95,7 @@ func emptyAtTimes() []string {
 		"endpoint.json: Findings on the measurement A",
 		"prober.json: Findings on measurements A",
 		// A subquery steps every ten minutes of the clock.
-		"overview.json: Endpoints, the worst first H",
+		"overview.json: Endpoints, the worst first I",
 		"endpoint.json: Capacity C",
 		// Lateness needs 368 observations, which depends on the rate that the machine reaches.
 		"job_instance:inferprobe_schedule_delay_seconds:p99_increase1h",
@@ -102,12 +108,17 @@ func emptyAtTimes() []string {
 // TestEveryQueryReturnsData evaluates every query of every board and rule in a real Prometheus with the scrape
 // configuration that we ship, once with both kinds of histograms and once with each alone.
 func TestEveryQueryReturnsData(t *testing.T) {
+	server := startSim(t, "--fixed", "100ms,30ms")
+	folder := t.TempDir()
+	config := fmt.Sprintf(boardFile, server.url, folder)
+	past(t, config, folder)
 	for _, mode := range []string{"both", "native", "classic"} {
 		t.Run(mode, func(t *testing.T) {
-			server := startSim(t, "--fixed", "20ms,12ms")
-			daemon, address := startDaemon(t, fmt.Sprintf(boardFile, server.url)+"metrics: {histograms: "+mode+"}\n")
+			daemon, address := startDaemon(t, config+"metrics: {histograms: "+mode+"}\n")
 			prometheus := startShipped(t, address, server.address)
-			daemon.wait(t, "cycle finished", 2*time.Minute)
+			post(t, address, "run")
+			trusted(t, daemon, address)
+			awaitCanaries(t, prometheus)
 			awaitRules(t, prometheus)
 
 			var queries []boardQuery
@@ -115,7 +126,7 @@ func TestEveryQueryReturnsData(t *testing.T) {
 				queries = append(queries, boardQueries(t, prometheus, path)...)
 			}
 			queries = append(queries, ruleQueries(t, prometheus)...)
-			if len(queries) < 100 {
+			if len(queries) < 150 {
 				t.Fatalf("only %d queries", len(queries))
 			}
 			for _, q := range queries {
@@ -123,6 +134,77 @@ func TestEveryQueryReturnsData(t *testing.T) {
 			}
 		})
 	}
+}
+
+// past runs a cycle and puts copies of it into the history as those of the days before: a baseline.
+func past(t *testing.T, config, folder string) {
+	t.Helper()
+	daemon, address := startDaemon(t, config)
+	id := trusted(t, daemon, address)
+	daemon.stop()
+	dir := filepath.Join(folder, "cycles", "sim")
+	content, err := os.ReadFile(filepath.Join(dir, id+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cycle struct {
+		Started time.Time `json:"started_at"`
+	}
+	if err := json.Unmarshal(content, &cycle); err != nil {
+		t.Fatal(err)
+	}
+	for days := 1; days <= 5; days++ {
+		then := cycle.Started.AddDate(0, 0, -days)
+		move := strings.NewReplacer(cycle.Started.Format("2006-01-02"), then.Format("2006-01-02"),
+			cycle.Started.Format("20060102"), then.Format("20060102"))
+		write(t, filepath.Join(dir, move.Replace(id)+".json"), move.Replace(string(content)))
+	}
+}
+
+// trusted waits for the end of a cycle whose light and full load are validly measured, and returns its ID. A busy machine
+// may spoil one; then another is asked for.
+func trusted(t *testing.T, daemon *program, address string) string {
+	t.Helper()
+	for range 4 {
+		daemon.wait(t, "cycle finished", 2*time.Minute)
+		id, report := lastCycle(t, address)
+		if !slices.ContainsFunc(report.Stages, func(s stage) bool {
+			return len(s.InvalidReasons) > 0 && (s.Name == "synchronous" || s.Name == "throughput")
+		}) {
+			return id
+		}
+		post(t, address, "run")
+	}
+	t.Fatal("four cycles in a row are not valid; is the machine busy?")
+	return ""
+}
+
+// post asks the daemon to run, pause or resume the endpoint, as soon as it can be asked.
+func post(t *testing.T, address, what string) {
+	t.Helper()
+	eventually(t, 20*time.Second, func() error {
+		resp, err := http.Post("http://"+address+"/api/v1/endpoints/sim/"+what, "", nil)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode/100 != 2 {
+			return errors.New(resp.Status)
+		}
+		return nil
+	})
+}
+
+// awaitCanaries waits until there are as many requests of the canary as bound a 90th percentile.
+func awaitCanaries(t *testing.T, prometheus string) {
+	t.Helper()
+	eventually(t, 2*time.Minute, func() error {
+		n, err := query(prometheus, `sum(increase(inferprobe_requests_total{stage="canary"}[1h]))`)
+		if err == nil && n < 40 {
+			err = fmt.Errorf("%v requests of the canary", n)
+		}
+		return err
+	})
 }
 
 // check evaluates a query over the last minutes as Grafana would.
@@ -352,7 +434,7 @@ func serveOn(t *testing.T, address, config string) *program {
 	path := filepath.Join(t.TempDir(), "inferprobe.yaml")
 	write(t, path, config)
 	return start(t, "inferprobe", nil, setting(t, "E2E_INFERPROBE"), "serve", "--config.file", path,
-		"--web.listen-address", address, "--log.format", "json")
+		"--web.listen-address", address, "--web.enable-lifecycle", "--log.format", "json")
 }
 
 var (
@@ -392,31 +474,75 @@ func startShipped(t *testing.T, target, simulator string) string {
 	return address
 }
 
+// oneStageFile is an endpoint whose cycle is one stage, with what a test adds to it. Answers of two tokens with a gap
+// that is long for a busy machine keep the stage valid.
 const oneStageFile = `
 endpoints:
   - name: sim
     url: %s
     model: sim
     tokenizer: builtin:demo
-    objectives: {time_to_first_token_p90: 100ms, inter_token_latency_p90: 50ms}
-    sweep: {interval: 6h, profile: synchronous, prompt_tokens: 64, output_tokens: 4, max_requests: 40}
+    sweep: {interval: 6h, profile: synchronous, prompt_tokens: 64, output_tokens: 2, max_requests: 40}
+    %s
+history: {dir: %q}
 `
 
 // TestAlertsFireForTheirReasonOnly provokes a slow endpoint, an outage of inferprobe, and an outage of the endpoint.
 func TestAlertsFireForTheirReasonOnly(t *testing.T) {
-	slow := startSim(t, "--fixed", "200ms,10ms")
-	config := fmt.Sprintf(oneStageFile, slow.url)
-	daemon, address := startDaemon(t, config)
+	slow := startSim(t, "--fixed", "200ms,40ms")
+	objectives := "objectives: {time_to_first_token_p90: 100ms, inter_token_latency_p90: 200ms}\n    "
+	daemon, address := startDaemon(t, fmt.Sprintf(oneStageFile, slow.url, objectives+"canary: {interval: 1s}", ""))
 	prometheus := startShipped(t, address, slow.address)
 	daemon.wait(t, "cycle finished", 2*time.Minute)
-	awaitAlerts(t, prometheus, "InferprobeObjectiveMissed sim time_to_first_token")
+	awaitAlerts(t, prometheus, "InferprobeObjectiveBurn sim time_to_first_token",
+		"InferprobeObjectiveMissed sim time_to_first_token")
 
 	daemon.stop()
 	awaitAlerts(t, prometheus, "InferprobeAbsent", "InferprobeDown")
 
 	slow.stop()
-	serveOn(t, address, config).wait(t, "cycle failed", time.Minute)
+	serveOn(t, address, fmt.Sprintf(oneStageFile, slow.url, objectives+"canary: {interval: 0s}", "")).
+		wait(t, "cycle failed", time.Minute)
 	awaitAlerts(t, prometheus, "InferprobeEndpointDown sim")
+}
+
+// TestRegressionFires holds two cycles on a slower endpoint against those of the days before.
+func TestRegressionFires(t *testing.T) {
+	folder := t.TempDir()
+	config := func(url string) string { return fmt.Sprintf(oneStageFile, url, "canary: {interval: 0s}", folder) }
+	past(t, config(startSim(t, "--fixed", "100ms,40ms").url), folder)
+
+	slow := startSim(t, "--fixed", "200ms,40ms")
+	daemon, address := startDaemon(t, config(slow.url))
+	prometheus := startShipped(t, address, slow.address)
+	for range 2 {
+		post(t, address, "run")
+		trusted(t, daemon, address)
+	}
+	awaitAlerts(t, prometheus, "InferprobeRegression sim request_duration", "InferprobeRegression sim time_to_first_token")
+}
+
+const canaryFile = `
+endpoints:
+  - name: sim
+    url: %s
+    tokenizer: builtin:demo
+    sweep: {interval: 0s}
+    canary: {interval: 1s}
+    guards: {tokens_per_day: 1000}
+history: {dir: ""}
+`
+
+// TestHeldBackFires uses up the tokens of an endpoint and pauses it.
+func TestHeldBackFires(t *testing.T) {
+	server := startSim(t, "--fixed", "20ms,10ms")
+	_, address := startDaemon(t, fmt.Sprintf(canaryFile, server.url))
+	prometheus := startShipped(t, address, server.address)
+	awaitAlerts(t, prometheus, "InferprobeTokenBudgetGone sim")
+	post(t, address, "pause")
+	awaitAlerts(t, prometheus, "InferprobePaused sim", "InferprobeTokenBudgetGone sim")
+	post(t, address, "resume")
+	awaitAlerts(t, prometheus, "InferprobeTokenBudgetGone sim")
 }
 
 // awaitAlerts waits until exactly these alerts fire. What a busy machine does to inferprobe is left aside.
