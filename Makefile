@@ -156,3 +156,28 @@ e2e-kube: $(DEPLOY_TOOLS) ## Run the image and the chart on a real one-node Kube
 .PHONY: helm-docs
 helm-docs: $(DEPLOY_TOOLS) ## Bring the chart's README and values.schema.json up to date.
 	DEPLOYTEST_TOOLS=$(CURDIR)/$(TOOLS) go test -count=1 -tags deploy ./internal/deploytest -run 'Current|Configuration$$' -update
+
+GOLANGCI_LINT := v2.15.0
+ACTIONLINT    := v1.7.12
+GOVULNCHECK   := v1.9.0
+
+$(TOOLS)/golangci-lint:
+	GOBIN=$(CURDIR)/$(TOOLS) go install -ldflags="-s -w" github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT)
+
+$(TOOLS)/actionlint:
+	GOBIN=$(CURDIR)/$(TOOLS) go install -ldflags="-s -w" github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT)
+
+$(TOOLS)/govulncheck:
+	GOBIN=$(CURDIR)/$(TOOLS) go install -ldflags="-s -w" golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK)
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint $(TOOLS)/actionlint ## Check the code and the GitHub workflows with linters.
+	$(TOOLS)/golangci-lint run ./...
+	$(TOOLS)/actionlint .github/workflows/*.yml
+
+.PHONY: vuln
+vuln: $(TOOLS)/govulncheck ## Look for known vulnerabilities in what is linked, in the database of vuln.go.dev.
+	@status=0; $(TOOLS)/govulncheck -tags $(TAGS) ./cmd/inferprobe || status=$$?; \
+	if [ $$status = 1 ]; then \
+	  echo "make vuln: nothing was checked, for the reason above; the database is read from https://vuln.go.dev" >&2; fi; \
+	exit $$status

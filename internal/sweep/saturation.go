@@ -122,8 +122,7 @@ func (s *saturation) judge(n int) (reason, detail string) {
 			return "", ""
 		}
 		flying[i], ttft[i] = sum.inFlight/sum.looks, sum.ttft/sum.first
-		if i > 0 && (flying[i] <= flying[i-1] || //nolint:gosec // i-1 is within it
-			ttft[i] <= ttft[i-1]) {
+		if i > 0 && (flying[i] <= flying[i-1] || ttft[i] <= ttft[i-1]) { //nolint:gosec // i-1 is within both
 			return "", ""
 		}
 	}
