@@ -32,6 +32,9 @@ const (
 	readBuffer     = 4 << 10
 	writeBuffer    = 8 << 10
 	maxHeaderBytes = 64 << 10
+	// longEvents is how many streams of a client may have events beyond sse.LongEvent at a time: each takes some 40 MB at
+	// worst, and an endpoint gone mad has hundreds of streams.
+	longEvents = 4
 )
 
 // Client sends requests to one endpoint and measures the answers. It is safe for concurrent use.
@@ -44,6 +47,7 @@ type Client struct {
 	scratch sync.Pool       // of *scratch
 	name    string          // what the ids of this client's requests begin with
 	sends   atomic.Uint64   // numbers the ids
+	long    chan struct{}   // places for events that are too long to be usual
 }
 
 // New returns a client of the server at opts.BaseURL. It opens no connection.
@@ -55,7 +59,7 @@ func New(opts Options) (*Client, error) {
 	opts = opts.withDefaults()
 	c := &Client{
 		opts: opts, base: base, pooled: newTransport(&opts), fresh: newTransport(&opts),
-		name: fmt.Sprintf("inferprobe-%016x-", rand.Uint64()),
+		name: fmt.Sprintf("inferprobe-%016x-", rand.Uint64()), long: make(chan struct{}, longEvents),
 	}
 	c.fresh.MaxIdleConnsPerHost = -1
 	c.request = newRequest(http.MethodPost, under(base, opts.API.path()), &opts)

@@ -50,6 +50,7 @@ func (a *attempt) read(body io.Reader) *stream {
 	reader := &scratch.reader
 	reader.Reset(telling{body, a.req, s}, a.stamp)
 	defer reader.Reset(nil, nil) // holds on to nothing of ours
+	reader.LimitLong(a.client.long)
 	reader.SetReadSize(firstRead)
 	for {
 		e, err := reader.Next()
@@ -58,7 +59,7 @@ func (a *attempt) read(body io.Reader) *stream {
 			s.ended = true
 		case err != nil:
 			s.cut = err
-			s.malformed = errors.Is(err, sse.ErrTooLong)
+			s.malformed = errors.Is(err, sse.ErrTooLong) || errors.Is(err, sse.ErrTooManyLong)
 		case isDone(e.Data):
 			s.ended = true
 			a.drain(reader)

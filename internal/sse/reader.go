@@ -12,8 +12,14 @@ import (
 // MaxEvent is the length in bytes up to which an event is read.
 const MaxEvent = 32 << 20
 
+// LongEvent is the length in bytes from which on an event takes one of the places of LimitLong.
+const LongEvent = 1 << 20
+
 // ErrTooLong is the error of an event longer than MaxEvent.
 var ErrTooLong = errors.New("sse: event longer than 32 MiB")
+
+// ErrTooManyLong is the error of a long event that found no place.
+var ErrTooManyLong = errors.New("sse: event longer than 1 MiB while other streams have such, too")
 
 const (
 	initialBuffer = 4 << 10   // enough for a stream whose events come one by one
@@ -43,6 +49,9 @@ type Reader struct {
 	stamp    func() (at time.Time, lag time.Duration)
 	readSize int // bytes a read, 0 = what there is room for
 	max      int // longest event
+
+	places chan struct{} // for long events, nil = no limit
+	placed bool          // we hold one
 
 	err error // of src, returned once everything before it is
 
@@ -77,6 +86,9 @@ func (r *Reader) Reset(src io.Reader, stamp func() (at time.Time, lag time.Durat
 	if stamp == nil {
 		stamp = func() (time.Time, time.Duration) { return time.Now(), 0 }
 	}
+	if r.placed {
+		<-r.places
+	}
 	buf, joined, name := r.buf, r.joined[:0], r.name[:0]
 	if len(buf) == 0 || len(buf) > keptBuffer {
 		buf = make([]byte, initialBuffer)
@@ -89,6 +101,23 @@ func (r *Reader) Reset(src io.Reader, stamp func() (at time.Time, lag time.Durat
 
 // SetReadSize bounds each read of the stream to n bytes from now on; 0 reads as much as there is room for.
 func (r *Reader) SetReadSize(n int) { r.readSize = n }
+
+// LimitLong lets only as many streams have long events at a time as the channel has places. A stream keeps its place, as
+// it keeps the memory, until the next Reset. All readers that share the channel together are bounded by that.
+func (r *Reader) LimitLong(places chan struct{}) { r.places = places }
+
+// place takes a place for a long event, and reports false if there is none.
+func (r *Reader) place() bool {
+	if r.places == nil || r.placed {
+		return true
+	}
+	select {
+	case r.places <- struct{}{}:
+		r.placed = true
+	default:
+	}
+	return r.placed
+}
 
 // Comments returns how many comment lines were read.
 func (r *Reader) Comments() int { return r.comments }
@@ -255,8 +284,11 @@ func (r *Reader) fill() error {
 	if r.lines == 1 {
 		keep = r.data
 	}
-	if r.w-keep+len(r.joined) > r.max {
+	switch size := r.w - keep + len(r.joined); {
+	case size > r.max:
 		return ErrTooLong
+	case size > LongEvent && !r.place():
+		return ErrTooManyLong
 	}
 	r.makeRoom(keep)
 	room := r.buf[r.w:]

@@ -236,6 +236,37 @@ func TestTooLong(t *testing.T) {
 	}
 }
 
+// Of streams that share their places only so many have long events at a time, and a stream that ends gives its place back.
+func TestLimitLong(t *testing.T) {
+	long := "data: " + strings.Repeat("x", 3*LongEvent) + "\n\n"
+	places := make(chan struct{}, 2)
+	begin := func() *Reader {
+		r := NewReader(strings.NewReader(long+long+"data: a\n\n"), nil)
+		r.LimitLong(places)
+		return r
+	}
+	first, second, third := begin(), begin(), begin()
+	for _, r := range []*Reader{first, second, first} {
+		if e, err := r.Next(); err != nil || len(e.Data) < LongEvent {
+			t.Fatalf("a stream with a place: %v", err)
+		}
+	}
+	if _, err := third.Next(); !errors.Is(err, ErrTooManyLong) {
+		t.Errorf("without a place: error %v", err)
+	}
+	second.Reset(nil, nil)
+	fourth := begin()
+	if _, err := fourth.Next(); err != nil {
+		t.Errorf("after another has ended: %v", err)
+	}
+	first.Reset(nil, nil)
+	third.Reset(nil, nil)
+	fourth.Reset(nil, nil)
+	if len(places) != 0 {
+		t.Errorf("%d places are lost", len(places))
+	}
+}
+
 func TestLongEvents(t *testing.T) {
 	long := strings.Repeat("0123456789abcdef", 1<<20) // 16 MiB
 	stream := "data: a\n\ndata: " + long + "\n\ndata: x\ndata: " + long + "\n\ndata: b\n\n"
