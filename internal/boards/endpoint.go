@@ -51,7 +51,7 @@ func (b *board) endpointSummary(s scope) {
 			base = "green"
 		}
 		p := figure(head{title, description, unit, 6, 3}, query{expr, title}).Thresholds(from(base, limits...)).
-			NoValue("none")
+			NoValue("not known")
 		if len(limits) > 0 {
 			p = p.ColorMode(common.BigValueColorModeBackgroundSolid)
 		}
@@ -98,7 +98,7 @@ func (b *board) endpointCanary(s scope) {
 			query{s.last("", ofStage, `quantile="0.5"`, `stage="synchronous"`), "cycle p50"},
 			query{s.last("", ofStage, `quantile="0.9"`, `stage="synchronous"`), "cycle p90"},
 			query{per("max", "", s.of(objective, `signal="`+signal+`"`)) + " > 0", "objective for p90"}).
-			OverrideByRegexp("cycle .*", dashed()).
+			Legend(names()).OverrideByRegexp("cycle .*", dashed()).
 			OverrideByName("objective for p90", colour("red", true))
 	}
 	b.add(
@@ -269,11 +269,11 @@ func (b *board) endpointFailures(all, s scope) {
 		per("sum", "", rate(s.of(requestFailures))), per("sum", "", rate(s.of(requestsIncomplete))))
 	b.add(
 		bars(head{"Failed requests by reason", "Requests that failed, by reason. `client_overload` and `cancelled` are the " +
-			"prober's own; no other reason is.", number, 8, 8},
+			"prober's own; no other reason is.", number, 8, 6},
 			query{per("sum", "reason", increase(s.of(requestFailures))) + " > 0", "{{reason}}"}).NoValue("no failures"),
-		bars(head{"Failed cycles by reason", "Cycles that could not be run to their end.", number, 8, 8},
+		bars(head{"Failed cycles by reason", "Cycles that could not be run to their end.", number, 8, 6},
 			query{per("sum", "reason", increase(all.of(cycleFailures))) + " > 0", "{{reason}}"}).NoValue("no failures"),
-		bars(head{"Skipped cycles by reason", skippedText, number, 8, 8},
+		bars(head{"Skipped cycles by reason", skippedText, number, 8, 6},
 			query{per("sum", "reason", increase(all.of(runsSkipped))) + " > 0", "{{reason}}"}).NoValue("none"),
 		lines(head{"Requests by outcome",
 			"Requests that ended, per second. Incomplete ones were in flight when their stage ended: neither a " +

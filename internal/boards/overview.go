@@ -107,11 +107,16 @@ func (b *board) overviewEndpoints(s scope) {
 			{name: "Within objectives", expr: s.withinObjectives(byModel), unit: perSecond, width: 125},
 			{name: "Valid stages", expr: per("avg", byModel, notNaN(s.of(stageValid))), unit: share, width: 95},
 			{name: "Tokens left", expr: notNaN(per("min", byModel, s.of(tokensLeft))), unit: number,
-				colour: from("semi-dark-purple", step{1, "transparent"}), width: 90},
+				colour: noTokens(), width: 90},
 			{name: "Measured", expr: fmt.Sprintf("time() - (%s > 0)", per("max", byModel, s.of(lastProbe))), unit: seconds,
 				width: 85},
 			{name: "Model", label: "model"},
 		}...))
+}
+
+// noTokens colours a cell with 0, and not an empty one.
+func noTokens() *dashboard.ThresholdsConfigBuilder {
+	return from("transparent", step{0, "semi-dark-purple"}, step{1, "transparent"})
 }
 
 // overviewChanges is since when, and what the alerts and the baseline say.
@@ -121,7 +126,7 @@ func (b *board) overviewChanges(s scope) {
 		states(head{"State of each endpoint", "Since when an endpoint is as it is. What a cycle found lasts until a later " +
 			"one says otherwise.", words, 24, 7}, stateMapping(), query{s.state(byEndpoint), "{{endpoint}}"}),
 		b.alertTable(head{"Alerts", "Alerts of inferprobe's rules that fire or are about to; empty without any. Needs " +
-			"the rules of dashboards/rules.", plain, 14, 7}),
+			"the rules of dashboards/rules.", plain, 14, 7}).NoValue("no alerts"),
 		grid(head{"Worse than the baseline", "Signals that were worse than the cycles before in the last two cycles; empty " +
 			"without any. A ratio of 1.2 is a fifth slower, for the capacity 0.8 is a fifth less.", plain, 10, 7},
 			order{"Endpoint", false}, []column{
@@ -131,7 +136,7 @@ func (b *board) overviewChanges(s scope) {
 					per("max", bySignal, s.of(regressionDetected)) + " == 1", width: 80},
 				{name: "p-value", expr: per("max", bySignal, s.of(regressionPValue)) + "\nand on (endpoint, signal)\n" +
 					per("max", bySignal, s.of(regressionDetected)) + " == 1", width: 90},
-			}...),
+			}...).NoValue("nothing is worse"),
 	)
 }
 
@@ -190,7 +195,7 @@ func (b *board) overviewCapacity(s scope) {
 		steps(head{"Headroom within objectives",
 			"Rate that still keeps every objective, as a share of the capacity. Nothing without objectives.", share, 8, 8},
 			query{"(" + s.withinObjectives(byEndpoint) + ") / " + per("max", byEndpoint, s.of(capacityRequests)),
-				"{{endpoint}}"}),
+				"{{endpoint}}"}).AxisSoftMax(1),
 		steps(head{"Requests that failed", "Share of requests that failed in the last cycle, at up to 90 % of the capacity.",
 			share, 12, 8}, query{s.errorRatio(byEndpoint), "{{endpoint}}"}).Max(1),
 		steps(head{"Valid stages",

@@ -90,6 +90,12 @@ func legend() *common.VizLegendOptionsBuilder {
 		Placement(common.LegendPlacementBottom).Calcs([]string{"lastNotNull", "max"})
 }
 
+// names is a legend without values, where there are many series or none of their values says much.
+func names() *common.VizLegendOptionsBuilder {
+	return common.NewVizLegendOptionsBuilder().ShowLegend(true).DisplayMode(common.LegendDisplayModeList).
+		Placement(common.LegendPlacementBottom).Calcs([]string{})
+}
+
 func tooltip() *common.VizTooltipOptionsBuilder {
 	return common.NewVizTooltipOptionsBuilder().Mode(common.TooltipDisplayModeMulti).Sort(common.SortOrderDescending)
 }
@@ -157,8 +163,7 @@ func states(h head, mapping dashboard.ValueMapping, queries ...query) *statetime
 	return fill(statetimeline.NewPanelBuilder(), h, queries, overTime).
 		Mappings([]dashboard.ValueMapping{mapping}).MergeValues(true).ShowValue(common.VisibilityModeNever).
 		RowHeight(0.85).LineWidth(0).FillOpacity(80).Thresholds(from("text")).
-		Legend(common.NewVizLegendOptionsBuilder().ShowLegend(true).DisplayMode(common.LegendDisplayModeList).
-			Placement(common.LegendPlacementBottom).Calcs([]string{})).
+		Legend(names()).
 		Tooltip(common.NewVizTooltipOptionsBuilder().Mode(common.TooltipDisplayModeSingle).Sort(common.SortOrderNone))
 }
 
@@ -287,8 +292,7 @@ func curve(h head, x column, ys ...column) *xychart.PanelBuilder {
 	return fill(xychart.NewPanelBuilder(), h, queries, nowAsTable).
 		Mapping(xychart.SeriesMappingManual).Series(series).Show(xychart.XYShowModePointsAndLines).
 		PointSize(xychart.NewXychartFieldConfigPointSizeBuilder().Fixed(7)).LineWidth(2).Min(0).
-		Legend(common.NewVizLegendOptionsBuilder().ShowLegend(true).DisplayMode(common.LegendDisplayModeList).
-			Placement(common.LegendPlacementBottom).Calcs([]string{})).
+		Legend(names()).
 		Tooltip(common.NewVizTooltipOptionsBuilder().Mode(common.TooltipDisplayModeSingle).Sort(common.SortOrderNone)).
 		WithTransformation(transformation("merge", map[string]any{})).
 		WithTransformation(organize(map[string]any{}, rename)).

@@ -100,14 +100,14 @@ func (b *board) proberSchedule(s scope) {
 				{name: "Next in", expr: of(cycleNextStart) + " - time() > 0", unit: seconds, width: 95},
 				{name: "Operator", expr: of(probePaused), values: &paused, width: 90},
 				{name: "Tokens left", expr: notNaN(per("min", byEndpoint, s.of(tokensLeft))), unit: number,
-					colour: from("semi-dark-purple", step{1, "transparent"}), width: 95},
+					colour: noTokens(), width: 95},
 			}...),
-		bars(head{"Cycles skipped", skippedText, number, 12, 8},
+		bars(head{"Cycles skipped", skippedText, number, 12, 6},
 			query{per("sum", "endpoint, reason", increase(s.of(runsSkipped))) + " > 0", "{{endpoint}} {{reason}}"}).
 			NoValue("none"),
 		bars(head{"Cycles failed",
 			"Cycles that could not be run to their end. `tokenizer`, `context_length` and `internal` are the prober's " +
-				"own trouble.", number, 12, 8},
+				"own trouble.", number, 12, 6},
 			query{per("sum", "endpoint, reason", increase(s.of(cycleFailures))) + " > 0", "{{endpoint}} {{reason}}"}).
 			NoValue("none"),
 		steps(head{"Findings on measurements",
