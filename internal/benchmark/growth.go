@@ -16,8 +16,8 @@ import (
 // footprint is what a process takes.
 type footprint struct{ rss, heap, goroutines, requests float64 }
 
-// growth runs the daemon for d with one throughput stage after another against a server that answers at once, and prints
-// what it takes after a tenth of that time and at its end.
+// growth runs the daemon for d with one throughput stage after another against a server that answers at once, and
+// prints what it takes after a tenth of that time and at its end.
 func growth(ctx context.Context, p programs, d time.Duration) error {
 	url, stop, err := simulator(ctx, p, "--fixed", "0s,0s")
 	if err != nil {
@@ -42,8 +42,8 @@ func growth(ctx context.Context, p programs, d time.Duration) error {
 	return nil
 }
 
-// daemon runs inferprobe serve on the server at url until the returned function is called, and returns where its metrics
-// are.
+// daemon runs inferprobe serve on the server at url until the returned function is called, and returns where its
+// metrics are.
 func daemon(ctx context.Context, p programs, url string) (metrics string, end func(), err error) {
 	dir, err := os.MkdirTemp("", "benchmark")
 	if err != nil {
@@ -117,8 +117,8 @@ func scrape(url string) (footprint, error) {
 		line := lines.Text()
 		name := line[:max(0, strings.IndexAny(line, "{ "))]
 		of := map[string]*float64{
-			"process_resident_memory_bytes": &f.rss, "go_memstats_heap_alloc_bytes": &f.heap, "go_goroutines": &f.goroutines,
-			"inferprobe_requests_total": &f.requests,
+			"process_resident_memory_bytes": &f.rss, "go_memstats_heap_alloc_bytes": &f.heap,
+			"go_goroutines": &f.goroutines, "inferprobe_requests_total": &f.requests,
 		}[name]
 		if of == nil {
 			continue

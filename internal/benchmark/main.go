@@ -30,7 +30,7 @@ func main() {
 	runs := flag.Int("runs", 3, "repetitions of each comparison")
 	flag.StringVar(&p.inferprobe, "inferprobe", "bin/inferprobe", "path of inferprobe")
 	flag.StringVar(&p.hey, "hey", "build/tools/hey", "path of hey")
-	long := flag.Duration("growth", 0, "instead of all else, run at the full rate for so long and print what the daemon takes")
+	long := flag.Duration("growth", 0, "run the daemon at its full rate for so long, and nothing else")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

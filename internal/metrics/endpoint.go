@@ -258,8 +258,8 @@ func observe(o prometheus.Observer, d time.Duration) { o.Observe(max(d, 0).Secon
 const exemplarEvery = 10 * time.Millisecond
 
 // exemplar returns the labels by which an exemplar leads to the request in the logs and traces of those that served it,
-// nil where it has none or another had one just now. OpenMetrics allows 128 characters, names included; ours are at most
-// 98.
+// nil where it has none or another had one just now. OpenMetrics allows 128 characters, names included; ours are at
+// most 98.
 func (s *stage) exemplar(r *probe.Result, now time.Time) prometheus.Labels {
 	last := s.lastExemplar.Load()
 	since := time.Duration(now.UnixNano() - last) // below zero where somebody has set the clock back
