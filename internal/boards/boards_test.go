@@ -59,7 +59,8 @@ func TestGrafanaKnowsEveryField(t *testing.T) {
 	plugins.RegisterDefaultPlugins()
 	for name, content := range read(t, "*.json") {
 		var d dashboard.Dashboard                                                   //nolint:staticcheck // version 1 is what is generated
-		if err := d.UnmarshalJSONStrict(content); err != nil && err.Error() != "" { // an empty list where all is well
+		// The error is an empty list where all is well.
+		if err := d.UnmarshalJSONStrict(content); err != nil && err.Error() != "" {
 			t.Errorf("%s: %v", name, err)
 		}
 		if err := d.Validate(); err != nil {

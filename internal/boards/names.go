@@ -63,6 +63,7 @@ const (
 	reloadSuccessful = "inferprobe_config_last_reload_successful"
 	reloadTime       = "inferprobe_config_last_reload_success_timestamp_seconds"
 	historyWritable  = "inferprobe_history_writable"
+	hostTrusted      = "inferprobe_host_trusted"
 )
 
 // Values of the label `signal` of objective.

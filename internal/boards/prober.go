@@ -34,6 +34,7 @@ func (b *board) proberSummary(s scope) {
 				per("sum", "le", "increase("+s.of(metric+"_bucket")+"[$__range])")), "p99"}).
 			Thresholds(from("green", limits...)).NoValue("none yet")
 	}
+	host := mapping(meaning{1, "quiet", "green"}, meaning{0, "disturbs", "yellow"})
 	history := mapping(meaning{1, "can be written", "green"}, meaning{0, "cannot be written", "red"})
 	reload := mapping(meaning{1, "loaded", "green"}, meaning{0, "last reload failed", "red"})
 	b.add(
@@ -48,8 +49,14 @@ func (b *board) proberSummary(s scope) {
 			"Whether the last cycle could be written to the folder of the history. If not, cycles and the tokens spent are " +
 				"kept in memory and lost at a restart.", words, 6, 3},
 			query{per("min", "", s.of(historyWritable)), "history"}).Mappings([]dashboard.ValueMapping{history}),
-		figure(head{"Cycles running", "Endpoints that are being measured now, the canary aside.", plain, 6, 3},
-			query{per("sum", "", s.of(cycleInProgress)), "cycles"}),
+		lamp(head{"Held back", "Endpoints that are not measured because an operator has paused them or because their " +
+			"tokens of the day are used up.", plain, 6, 3},
+			query{fmt.Sprintf("count(%s == 1 or %s == 0) or vector(0)", per("max", byEndpoint, s.of(probePaused)),
+				per("min", byEndpoint, s.of(tokensLeft))), "endpoints"}).Thresholds(from("green", step{1, "yellow"})),
+		lamp(head{"Host", "Whether the hosts let inferprobe send and read in time when it started. One that does not makes " +
+			"stages invalid; `inferprobe selfcheck` tells more.", words, 6, 3},
+			query{notNaN(per("min", "", s.of(hostTrusted))), "host"}).
+			Mappings([]dashboard.ValueMapping{host}).NoValue("not looked at"),
 		late("Schedule delay", "How much later than due requests left: the 99th percentile over the time shown.",
 			scheduleDelay, step{0.005, "yellow"}, step{0.05, "red"}),
 		late("Receive lag",
@@ -58,10 +65,6 @@ func (b *board) proberSummary(s scope) {
 		lamp(head{"Valid stages", "Share of the stages in the last cycles of all endpoints whose measurement can be trusted.",
 			share, 6, 3}, query{per("avg", "", notNaN(s.of(stageValid))), "valid"}).
 			Thresholds(from("orange", step{0.5, "yellow"}, step{0.8, "green"})).NoValue("none yet"),
-		lamp(head{"Held back", "Endpoints that are not measured because an operator has paused them or because their " +
-			"tokens of the day are used up.", plain, 6, 3},
-			query{fmt.Sprintf("count(%s == 1 or %s == 0) or vector(0)", per("max", byEndpoint, s.of(probePaused)),
-				per("min", byEndpoint, s.of(tokensLeft))), "endpoints"}).Thresholds(from("green", step{1, "yellow"})),
 	)
 }
 
