@@ -230,7 +230,8 @@ func TestWorkflowsArePinned(t *testing.T) {
 	for _, file := range files {
 		text := read(t, file)
 		for _, uses := range regexp.MustCompile(`(?m)uses: (.+)$`).FindAllStringSubmatch(text, -1) {
-			if !pinned.MatchString(uses[1]) {
+			local := strings.HasPrefix(uses[1], "./") // a workflow of the same commit
+			if !local && !pinned.MatchString(uses[1]) {
 				t.Errorf("%s: %s is not pinned by commit and version", filepath.Base(file), uses[1])
 			}
 		}
