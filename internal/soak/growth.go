@@ -26,12 +26,12 @@ type quantity struct {
 }
 
 // quantities are all of them. The heap and with it RSS depend on when the collector ran, the history on how much the
-// last cycles found. Of the others nothing may remain.
+// last cycles found. Of goroutines a scrape or a timer may have some. Of the others nothing may remain.
 func quantities() []quantity {
 	return []quantity{
 		{"RSS, MB", func(s sample) float64 { return s.rss }, 0.10, 8},
 		{"heap after collection, MB", func(s sample) float64 { return s.heap }, 0.10, 1},
-		{"goroutines", func(s sample) float64 { return s.goroutines }, 0, 1},
+		{"goroutines", func(s sample) float64 { return s.goroutines }, 0, 3},
 		{"file descriptors", func(s sample) float64 { return s.fds }, 0, 1},
 		{"series", func(s sample) float64 { return s.series }, 0, 0},
 		{"history on disk, MB", func(s sample) float64 { return s.disk }, 0.25, 0.1},
