@@ -5,11 +5,13 @@ package deploytest
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 
@@ -201,5 +203,31 @@ func TestNotes(t *testing.T) {
 		if strings.Contains(notes, c.not) {
 			t.Errorf("%v: the notes have %q:\n%s", c.args, c.not, notes)
 		}
+	}
+}
+
+// TestWebConfig: with a password the kubelet cannot ask for paths any more.
+func TestWebConfig(t *testing.T) {
+	o := render(t, "--set", "env_vars.OPENAI_API_BASE_URL=http://a/v1", "--set", "web.configSecret=web",
+		"--set", "web.enableLifecycle=true")
+	pod := get[*appsv1.Deployment](t, o, "Deployment").Spec.Template.Spec
+	c := pod.Containers[0]
+	want := []string{"serve", "--web.config.file=/etc/inferprobe/web/web.yaml", "--web.enable-lifecycle"}
+	if diff := cmp.Diff(want, c.Args); diff != "" {
+		t.Error(diff)
+	}
+	for _, p := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe} {
+		if p.HTTPGet != nil || p.TCPSocket == nil || p.TCPSocket.Port.StrVal != "http" {
+			t.Errorf("probe %+v", p)
+		}
+	}
+	mounted := slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool {
+		return m.Name == "web" && m.MountPath == "/etc/inferprobe/web" && m.ReadOnly
+	})
+	secret := slices.ContainsFunc(pod.Volumes, func(v corev1.Volume) bool {
+		return v.Name == "web" && v.Secret != nil && v.Secret.SecretName == "web"
+	})
+	if !mounted || !secret {
+		t.Errorf("mounts %+v, volumes %+v", c.VolumeMounts, pod.Volumes)
 	}
 }

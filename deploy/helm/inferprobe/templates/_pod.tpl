@@ -51,6 +51,12 @@ spec:
         - --lease.name={{ include "inferprobe.fullname" . }}
         - --lease.duration={{ .Values.lease.duration }}
         {{- end }}
+        {{- if and .Values.web.configSecret (not $job) }}
+        - --web.config.file=/etc/inferprobe/web/web.yaml
+        {{- end }}
+        {{- if and .Values.web.enableLifecycle (not $job) }}
+        - --web.enable-lifecycle
+        {{- end }}
         {{- with .Values.extraArgs }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -61,16 +67,12 @@ spec:
         - name: http
           containerPort: 9923
       livenessProbe:
-        httpGet:
-          path: /-/healthy
-          port: http
+        {{- include "inferprobe.check" (dict "path" "/-/healthy" "root" .) | trim | nindent 8 }}
         periodSeconds: 10
         timeoutSeconds: 5
         failureThreshold: 6
       readinessProbe:
-        httpGet:
-          path: /-/ready
-          port: http
+        {{- include "inferprobe.check" (dict "path" "/-/ready" "root" .) | trim | nindent 8 }}
         periodSeconds: 5
         timeoutSeconds: 5
       {{- end }}
@@ -89,6 +91,11 @@ spec:
         {{- if .Values.apiKeySecrets }}
         - name: keys
           mountPath: /etc/inferprobe/keys
+          readOnly: true
+        {{- end }}
+        {{- if and .Values.web.configSecret (not $job) }}
+        - name: web
+          mountPath: /etc/inferprobe/web
           readOnly: true
         {{- end }}
         {{- with .Values.extraVolumeMounts }}
@@ -140,6 +147,18 @@ spec:
 {{- end }}
 {{- end }}
 
+{{/* A probe of .path. The kubelet knows no password: where one may be asked for, it can only try the port. */}}
+{{- define "inferprobe.check" -}}
+{{- if .root.Values.web.configSecret }}
+tcpSocket:
+  port: http
+{{- else }}
+httpGet:
+  path: {{ .path }}
+  port: http
+{{- end }}
+{{- end }}
+
 {{/* Replicas on nodes and in zones of their own, where there are enough of them. */}}
 {{- define "inferprobe.spread" -}}
 {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
@@ -162,6 +181,11 @@ spec:
   emptyDir:
     sizeLimit: {{ .Values.persistence.size }}
   {{- end }}
+{{- if and .Values.web.configSecret (ne .Values.mode "job") }}
+- name: web
+  secret:
+    secretName: {{ .Values.web.configSecret }}
+{{- end }}
 {{- if .Values.endpoints }}
 - name: config
   configMap:
