@@ -33,6 +33,7 @@ nothing to any endpoint. Exit code 0 if the configuration is good, 2 if not.`,
 			for i := range c.Endpoints {
 				describe(&text, &c.Endpoints[i], metrics.Mode(c.Metrics.Histograms))
 			}
+			describeLoad(&text, c)
 			if _, err := io.WriteString(cmd.OutOrStdout(), text.String()); err != nil {
 				return workError(err)
 			}
@@ -41,6 +42,21 @@ nothing to any endpoint. Exit code 0 if the configuration is good, 2 if not.`,
 	}
 	cmd.Flags().StringVar(&file, "config.file", "", "configuration `file` (default: the environment, as serve)")
 	return cmd
+}
+
+// describeLoad says so if the cycles of all endpoints together may not find the time that they are due in.
+func describeLoad(w io.Writer, c *config.Config) {
+	var need time.Duration // of a day
+	for i := range c.Endpoints {
+		cost := c.Endpoints[i].Cost()
+		need += time.Duration(cost.CyclesPerDay * float64(cost.LongestCycle))
+	}
+	const day = 24 * time.Hour
+	if have := time.Duration(c.Limits.ConcurrentSweeps) * day; need > have {
+		fmt.Fprintf(w, "\nThe cycles may need up to %.0f hours a day, and %d at a time (limits.concurrent_sweeps) have %.0f:\n"+
+			"raise the limit, or the intervals, or share the endpoints between replicas. What is not in time is skipped.\n",
+			need.Hours(), c.Limits.ConcurrentSweeps, have.Hours())
+	}
 }
 
 // describe tells what measuring an endpoint will cost it, and Prometheus.
