@@ -58,7 +58,7 @@ func TestCommittedBoardsAreFresh(t *testing.T) {
 func TestGrafanaKnowsEveryField(t *testing.T) {
 	plugins.RegisterDefaultPlugins()
 	for name, content := range read(t, "*.json") {
-		var d dashboard.Dashboard                                                   //nolint:staticcheck // version 1 is what is generated
+		var d dashboard.Dashboard //nolint:staticcheck // version 1 is what is generated
 		// The error is an empty list where all is well.
 		if err := d.UnmarshalJSONStrict(content); err != nil && err.Error() != "" {
 			t.Errorf("%s: %v", name, err)

@@ -126,7 +126,7 @@ func (b *board) overviewChanges(s scope) {
 		states(head{"State of each endpoint", "Since when an endpoint is as it is. What a cycle found lasts until a later " +
 			"one says otherwise.", words, 24, 7}, stateMapping(), query{s.state(byEndpoint), "{{endpoint}}"}),
 		b.alertTable(head{"Alerts", "Alerts of inferprobe's rules that fire or are about to; empty without any. Needs " +
-			"the rules of dashboards/rules.", plain, 14, 7}).NoValue("no alerts"),
+			"the rules of dashboards/rules.", plain, 14, 7}),
 		grid(head{"Worse than the baseline", "Signals that were worse than the cycles before in the last two cycles; empty " +
 			"without any. A ratio of 1.2 is a fifth slower, for the capacity 0.8 is a fifth less.", plain, 10, 7},
 			order{"Endpoint", false}, []column{
@@ -194,7 +194,7 @@ func (b *board) overviewCapacity(s scope) {
 			query{s.last(byEndpoint, capacityTokens), "{{endpoint}}"}),
 		steps(head{"Headroom within objectives",
 			"Rate that still keeps every objective, as a share of the capacity. Nothing without objectives.", share, 8, 8},
-			query{"(" + s.withinObjectives(byEndpoint) + ") / " + per("max", byEndpoint, s.of(capacityRequests)),
+			query{"(" + s.withinObjectives(byEndpoint) + ") / (" + s.last(byEndpoint, capacityRequests) + ")",
 				"{{endpoint}}"}).AxisSoftMax(1),
 		steps(head{"Requests that failed", "Share of requests that failed in the last cycle, at up to 90 % of the capacity.",
 			share, 12, 8}, query{s.errorRatio(byEndpoint), "{{endpoint}}"}).Max(1),
