@@ -47,6 +47,7 @@ func glob(t *testing.T, pattern string) []string {
 }
 
 // boardFile is an endpoint with everything that boards can show: objectives, several rates, a canary and a budget.
+// Answers of two tokens with a gap that is long even for a busy machine keep its stages valid.
 const boardFile = `
 endpoints:
   - name: sim
@@ -54,7 +55,7 @@ endpoints:
     tokenizer: builtin:demo
     labels: [{name: team, value: test}]
     objectives: {time_to_first_token_p90: 1s, inter_token_latency_p90: 1s, request_duration_p90: 10s, error_rate: 5%%}
-    sweep: {interval: 6h, rates: 2, prompt_tokens: 64, output_tokens: 4, max_duration: 8s, max_concurrency: 8}
+    sweep: {interval: 6h, rates: 2, prompt_tokens: 64, output_tokens: 2, max_duration: 8s, max_concurrency: 8}
     canary: {interval: 1s, prompt_tokens: 32, output_tokens: 4}
     guards: {tokens_per_day: 100M}
 history: {dir: %s}
@@ -108,7 +109,7 @@ func emptyAtTimes() []string {
 // TestEveryQueryReturnsData evaluates every query of every board and rule in a real Prometheus with the scrape
 // configuration that we ship, once with both kinds of histograms and once with each alone.
 func TestEveryQueryReturnsData(t *testing.T) {
-	server := startSim(t, "--fixed", "100ms,30ms")
+	server := startSim(t, "--fixed", "60ms,140ms")
 	folder := t.TempDir()
 	config := fmt.Sprintf(boardFile, server.url, folder)
 	past(t, config, folder)
@@ -474,8 +475,7 @@ func startShipped(t *testing.T, target, simulator string) string {
 	return address
 }
 
-// oneStageFile is an endpoint whose cycle is one stage, with what a test adds to it. Answers of two tokens with a gap
-// that is long for a busy machine keep the stage valid.
+// oneStageFile is an endpoint whose cycle is one stage, with what a test adds to it.
 const oneStageFile = `
 endpoints:
   - name: sim
@@ -489,8 +489,8 @@ history: {dir: %q}
 
 // TestAlertsFireForTheirReasonOnly provokes a slow endpoint, an outage of inferprobe, and an outage of the endpoint.
 func TestAlertsFireForTheirReasonOnly(t *testing.T) {
-	slow := startSim(t, "--fixed", "200ms,40ms")
-	objectives := "objectives: {time_to_first_token_p90: 100ms, inter_token_latency_p90: 200ms}\n    "
+	slow := startSim(t, "--fixed", "200ms,140ms")
+	objectives := "objectives: {time_to_first_token_p90: 100ms, inter_token_latency_p90: 300ms}\n    "
 	daemon, address := startDaemon(t, fmt.Sprintf(oneStageFile, slow.url, objectives+"canary: {interval: 1s}", ""))
 	prometheus := startShipped(t, address, slow.address)
 	daemon.wait(t, "cycle finished", 2*time.Minute)
@@ -510,9 +510,9 @@ func TestAlertsFireForTheirReasonOnly(t *testing.T) {
 func TestRegressionFires(t *testing.T) {
 	folder := t.TempDir()
 	config := func(url string) string { return fmt.Sprintf(oneStageFile, url, "canary: {interval: 0s}", folder) }
-	past(t, config(startSim(t, "--fixed", "100ms,40ms").url), folder)
+	past(t, config(startSim(t, "--fixed", "60ms,140ms").url), folder)
 
-	slow := startSim(t, "--fixed", "200ms,40ms")
+	slow := startSim(t, "--fixed", "200ms,140ms")
 	daemon, address := startDaemon(t, config(slow.url))
 	prometheus := startShipped(t, address, slow.address)
 	for range 2 {
