@@ -193,19 +193,23 @@ func (b *board) endpointHistory(s scope) {
 
 // endpointRegression holds the last cycle against those before it.
 func (b *board) endpointRegression(s scope) {
-	verdict := mapping(meaning{0, "as before", "green"}, meaning{1, "worse", "orange"})
-	of := func(metric string) string { return per("max", "signal", s.of(metric)) }
+	verdict := mapping(meaning{0, "not worse", "green"}, meaning{1, "worse once", "yellow"}, meaning{2, "worse", "orange"})
+	of := func(metric string, matchers ...string) string { return per("max", "signal", s.of(metric, matchers...)) }
+	const capacity = `signal="capacity"`
+	// The limits are those of package regress.
+	code := fmt.Sprintf("2 + 0 * (%s == 1)\nor\n1 + 0 * ((%s >= 1.05 or %s <= 0.95) and %s <= 0.02)\nor\n0 * (%s)",
+		of(regressionDetected), of(regressionRatio, `signal!="capacity"`), of(regressionRatio, capacity),
+		of(regressionPValue), notNaN(of(regressionRatio)))
 	b.add(
 		ratios(head{"Change against the baseline", "Each signal in a cycle by that of the cycles before it: 1.1 is a tenth " +
 			"slower, for the capacity a tenth more. From 1.05 on, or 0.95 for the capacity, it counts; whether it is more " +
 			"than chance is in the table.", plain, 14, 8}, query{notNaN(of(regressionRatio)), "{{signal}}"}),
-		grid(head{"Verdict on the last cycle", "Worse is a signal that was so in the last two cycles, and not by chance. " +
-			"The p-value is how likely chance changes the signal that much. Empty until there are three cycles to compare " +
-			"with.", plain, 10, 8},
+		grid(head{"Verdict on the last cycle", "Worse is a signal that was so in the last two cycles, and not by chance; " +
+			"worse once, in the last one alone. The p-value is how likely chance changes the signal that much. Empty until " +
+			"there are three cycles to compare with.", plain, 10, 8},
 			order{column: "Signal"}, []column{
 				{name: "Signal", label: "signal"},
-				{name: "Verdict", expr: of(regressionDetected) + "\nand " + notNaN(of(regressionRatio)), values: &verdict,
-					width: 110},
+				{name: "Verdict", expr: code, values: &verdict, width: 110},
 				{name: "Ratio", expr: notNaN(of(regressionRatio)), width: 90},
 				{name: "p-value", expr: notNaN(of(regressionPValue)), width: 100},
 			}...),

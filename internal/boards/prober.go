@@ -91,8 +91,8 @@ func (b *board) proberSchedule(s scope) {
 	of := func(metric string) string { return per("max", byEndpoint, s.of(metric)) }
 	b.add(
 		states(head{"When each endpoint was measured", "The cycles of each endpoint. Those of one group never overlap.",
-			words, 12, 9}, running, query{of(cycleInProgress), "{{endpoint}}"}),
-		grid(head{"Schedule", "When each endpoint was measured, for how long, and when it is due again.", plain, 12, 9},
+			words, 24, 7}, running, query{of(cycleInProgress), "{{endpoint}}"}),
+		grid(head{"Schedule", "When each endpoint was measured, for how long, and when it is due again.", plain, 24, 8},
 			order{"Ended, ago", true}, []column{
 				{name: "Endpoint", label: "endpoint", link: toEndpoint("${__value.text}")},
 				{name: "Cycles", expr: of(cycles), width: 70},
