@@ -38,7 +38,9 @@ func startLlama(t *testing.T) (*program, string) {
 }
 
 // TestSweepOfLlamaCpp runs the whole sweep in today's users' environment against a real server. So small a model gains
-// little from batching: where throughput comes out below one request at a time, the rates between the two are skipped.
+// little from batching: where throughput comes out below one request at a time, the rates between the two are skipped. It
+// shares the CPUs with the client, too, so that it may not bear for seconds what it bore in a settled moment: then the
+// guard against over-saturation ends the stage and skips what is above.
 func TestSweepOfLlamaCpp(t *testing.T) {
 	_, url := startLlama(t)
 	text, r := runLlama(t, "OPENAI_API_BASE_URL="+url+"/", "--max-concurrency", "32")
@@ -56,7 +58,8 @@ func TestSweepOfLlamaCpp(t *testing.T) {
 	}
 	synchronous, throughput := r.Stages[0], r.Stages[1]
 	for _, skip := range r.Skipped {
-		if skip.Reason != "no_rate" || throughput.Rate > synchronous.Rate {
+		expected := skip.Reason == "over_saturated" || skip.Reason == "no_rate" && throughput.Rate <= synchronous.Rate
+		if !expected {
 			t.Errorf("%s was skipped (%s) with %.1f req/s synchronous and %.1f throughput",
 				skip.Stage, skip.Reason, synchronous.Rate, throughput.Rate)
 		}
