@@ -20,9 +20,10 @@ ARG TARGETARCH
 ARG VERSION=dev
 ARG REVISION=unknown
 ARG BUILD_DATE=unknown
+ENV GOCACHE=/go/cache
 COPY . .
 COPY --from=tokenizers /src/build/lib/libtokenizers.a build/lib/libtokenizers.a
-RUN --mount=type=cache,target=/root/.cache/go-build \
+RUN --mount=type=cache,target=/go/cache \
     GOARCH=${TARGETARCH} make --assume-old=build/lib/libtokenizers.a static \
       VERSION="${VERSION}" REVISION="${REVISION}" BUILD_DATE="${BUILD_DATE}" && \
     install -D -t build/rootfs/bin bin/inferprobe && \

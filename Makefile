@@ -152,6 +152,13 @@ e2e-kube: $(DEPLOY_TOOLS) ## Run the image and the chart on a real one-node Kube
 	  "one-node Kubernetes; startCluster in internal/deploytest/cluster_test.go says what they must do" >&2; exit 1; }
 	DEPLOYTEST_TOOLS=$(CURDIR)/$(TOOLS) E2E_KUBE_TOOL="$(abspath $(E2E_KUBE_TOOL))" E2E_KUBE_BIN="$(abspath $(E2E_KUBE_BIN))" \
 	  go test -count=1 -v -timeout 90m -tags e2e_kube -run TestKubernetes ./internal/deploytest
+	KUBE_BIN="$(abspath $(E2E_KUBE_BIN))" go test -count=1 -v -timeout 10m -tags e2e_kube -run TestKube ./internal/lease
+
+.PHONY: e2e-guidellm
+e2e-guidellm: $(LIB) ## Have GuideLLM load our benchmarks.json: E2E_GUIDELLM_PYTHON names a Python that has guidellm 0.7.3.
+	@test -n "$(E2E_GUIDELLM_PYTHON)" || { echo "make: set E2E_GUIDELLM_PYTHON to a Python interpreter that has GuideLLM:" \
+	  "python3 -m venv V && V/bin/pip install guidellm==0.7.3, then V/bin/python" >&2; exit 1; }
+	E2E_GUIDELLM_PYTHON="$(abspath $(E2E_GUIDELLM_PYTHON))" go test -count=1 -v -tags e2e -run TestGuideLLMLoader ./internal/report
 
 .PHONY: helm-docs
 helm-docs: $(DEPLOY_TOOLS) ## Bring the chart's README and values.schema.json up to date.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -65,28 +64,15 @@ func replicaName() (string, error) {
 	return name, nil
 }
 
-// withLeases runs work while the replica takes part in sharing the endpoints. The Leases end last, so that what work
-// held is released. Without the right to them, work ends at once.
+// withLeases runs work while the replica takes part in sharing the endpoints. Without the right to Leases, work ends at
+// once.
 func withLeases(ctx context.Context, leases *lease.Leases, work func(context.Context)) error {
 	if leases == nil {
 		work(ctx)
 		return nil
 	}
-	working, stopWork := context.WithCancel(ctx)
-	defer stopWork()
-	sharing, stopSharing := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopSharing()
-	var share sync.WaitGroup
-	var failed error
-	share.Go(func() {
-		failed = leases.Run(sharing)
-		stopWork()
-	})
-	work(working)
-	stopSharing()
-	share.Wait()
-	if failed != nil && !errors.Is(failed, context.Canceled) {
-		return workError(failed)
+	if err := alongside(ctx, leases.Run, work); err != nil && !errors.Is(err, context.Canceled) {
+		return workError(err)
 	}
 	return nil
 }

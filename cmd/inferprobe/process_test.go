@@ -110,19 +110,27 @@ func TestServeSurvivesClosedOutput(t *testing.T) {
 	}
 }
 
-// While nobody takes a report that is larger than a pipe, the daemon cannot end in order. A second signal ends it.
-func TestSecondSignalEndsAtOnce(t *testing.T) {
-	t.Parallel()
-	_, stdout := pipe(t)
+// startEnding starts a daemon that has been told to end and cannot, for as long as nobody takes from the other end of
+// stdout its report, which is larger than a pipe.
+func startEnding(t *testing.T, stdout *os.File) (p *process, address string) {
+	t.Helper()
 	log, stderr := pipe(t)
 	go io.Copy(io.Discard, log)
-	address := freePort(t)
+	address = freePort(t)
 	silent := newHanging(t)
-	p := start(t, stdout, stderr, []string{"COLUMNS=20000", "OPENAI_API_BASE_URL=" + silent}, "serve", "--history.dir", t.TempDir(),
+	p = start(t, stdout, stderr, []string{"COLUMNS=20000", "OPENAI_API_BASE_URL=" + silent}, "serve", "--history.dir", t.TempDir(),
 		"--web.listen-address", address)
 	eventually(t, silent+"/arrived", "GET")
 	p.signal(t, syscall.SIGTERM)
 	eventually(t, "http://"+address+"/api/v1/endpoints", `"failure": "interrupted"`)
+	return p, address
+}
+
+// While nobody takes a report that is larger than a pipe, the daemon cannot end in order. A second signal ends it.
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	_, stdout := pipe(t)
+	p, _ := startEnding(t, stdout)
 	p.signal(t, syscall.SIGTERM)
 	if code, want := p.code(t), exitSignal+int(syscall.SIGTERM); code != want {
 		t.Errorf("exit code %d, want %d", code, want)
@@ -133,15 +141,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 func TestHangupWhileEnding(t *testing.T) {
 	t.Parallel()
 	report, stdout := pipe(t)
-	log, stderr := pipe(t)
-	go io.Copy(io.Discard, log)
-	address := freePort(t)
-	silent := newHanging(t)
-	p := start(t, stdout, stderr, []string{"COLUMNS=20000", "OPENAI_API_BASE_URL=" + silent}, "serve", "--history.dir", t.TempDir(),
-		"--web.listen-address", address)
-	eventually(t, silent+"/arrived", "GET")
-	p.signal(t, syscall.SIGTERM)
-	eventually(t, "http://"+address+"/api/v1/endpoints", `"failure": "interrupted"`)
+	p, address := startEnding(t, stdout)
 	p.signal(t, syscall.SIGHUP)
 	eventually(t, "http://"+address+"/-/healthy", "healthy")
 	stdout.Close()

@@ -131,7 +131,7 @@ func serve(ctx context.Context, s *session, o serveOptions) error {
 		return listenError(err)
 	}
 	var failed error
-	err := alongside(ctx, server, func(ctx context.Context) {
+	err := withPages(ctx, server, func(ctx context.Context) {
 		failed = withLeases(ctx, o.leases, func(ctx context.Context) {
 			following, stop := context.WithCancel(ctx)
 			var follower sync.WaitGroup
@@ -193,25 +193,34 @@ func listenError(err error) error {
 	return usageError(err)
 }
 
-// alongside serves the pages while work runs, and ends each when the other one ends. The pages end last, so that the
-// final scrape sees the final values.
-func alongside(ctx context.Context, server *web.Server, work func(context.Context)) error {
+// alongside runs a service while work runs, and ends each when the other one ends. The service ends last, so that it has
+// the last of what work leaves: the final scrape, the release of a Lease.
+func alongside(ctx context.Context, service func(context.Context) error, work func(context.Context)) error {
 	working, stopWork := context.WithCancel(ctx)
 	defer stopWork()
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
-	var pages sync.WaitGroup
+	var running sync.WaitGroup
 	var failed error
-	pages.Go(func() {
-		if err := server.Run(serving); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			failed = workError(fmt.Errorf("web: %w", err))
-			stopWork()
-		}
+	running.Go(func() {
+		failed = service(serving)
+		stopWork()
 	})
-	server.SetReady(true)
 	work(working)
-	server.SetReady(false)
 	stopServing()
-	pages.Wait()
+	running.Wait()
 	return failed
+}
+
+// withPages serves the pages while work runs.
+func withPages(ctx context.Context, server *web.Server, work func(context.Context)) error {
+	err := alongside(ctx, server.Run, func(ctx context.Context) {
+		server.SetReady(true)
+		work(ctx)
+		server.SetReady(false)
+	})
+	if err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return workError(fmt.Errorf("web: %w", err))
+	}
+	return nil
 }

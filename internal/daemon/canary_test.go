@@ -1,9 +1,6 @@
 package daemon
 
 import (
-	"context"
-	"net"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -47,34 +44,16 @@ func TestReportsDoNotHoldTheGroup(t *testing.T) {
 }
 
 func TestCanary(t *testing.T) {
-	server, err := sim.New(quick())
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var serving sync.WaitGroup
-	serving.Go(func() { server.Serve(ctx, listener) })
-	e := withCanary("a", "http://"+listener.Addr().String(), 50*time.Millisecond)
+	server, url, kill := mortal(t)
+	e := withCanary("a", url, 50*time.Millisecond)
 	e.Guards.TokensPerDay = 1_000_000
 	h := start(t, e)
 	stop := h.serve(t)
-	until := func(what string, done func() bool) {
-		t.Helper()
-		for end := time.Now().Add(30 * time.Second); !done(); time.Sleep(time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("%s: it takes too long", what)
-			}
-		}
-	}
 	value := func(name string, labels ...string) float64 {
 		v, _ := h.value(t, name, labels...)
 		return v
 	}
-	until("three requests", func() bool { return value("requests_total", "stage", "canary") >= 3 })
+	until(t, "three requests", func() bool { return value("requests_total", "stage", "canary") >= 3 })
 	if status := h.Endpoints()[0].Canary; status == nil || !status.Success || status.TimeToFirstToken <= 0 {
 		t.Errorf("status %+v", status)
 	}
@@ -87,12 +66,11 @@ func TestCanary(t *testing.T) {
 	if len(simtest.Truth(t, server)) == 0 {
 		t.Error("the server knows of no request")
 	}
-	cancel()
-	serving.Wait()
-	until("down", func() bool {
+	kill()
+	until(t, "down", func() bool {
 		return value("request_failures_total", "stage", "canary", "reason", "connect") > 0 && value("probe_success") == 0
 	})
-	until("down in the status", func() bool {
+	until(t, "down in the status", func() bool {
 		s := h.Endpoints()[0].Canary
 		return !s.Success && s.Reason == "connect"
 	})

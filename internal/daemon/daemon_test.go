@@ -96,6 +96,33 @@ func startWith(t *testing.T, o Options) *harness {
 	return h
 }
 
+// until waits until something has come about.
+func until(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s: it takes too long", what)
+		}
+	}
+}
+
+// mortal starts a simulator that stop ends, and returns its base URL.
+func mortal(t *testing.T) (server *sim.Server, url string, stop func()) {
+	t.Helper()
+	server, err := sim.New(quick())
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(ctx, listener) })
+	return server, "http://" + listener.Addr().String(), func() { cancel(); serving.Wait() }
+}
+
 // names returns the endpoints of the cycles in the order in which they finished.
 func (h *harness) names() []string {
 	h.mu.Lock()
@@ -363,18 +390,8 @@ func TestShutdown(t *testing.T) {
 // TestModelIsDiscovered is about an endpoint whose model is not configured: its series get the model's name once it is
 // known, and keep it while the endpoint is down.
 func TestModelIsDiscovered(t *testing.T) {
-	server, err := sim.New(quick())
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var serving sync.WaitGroup
-	serving.Go(func() { server.Serve(ctx, listener) })
-	h := start(t, endpoint("a", "http://"+listener.Addr().String()))
+	_, url, stop := mortal(t)
+	h := start(t, endpoint("a", url))
 	check := func(when, series string, labels []string, want float64, exists bool) {
 		t.Helper()
 		if got, ok := h.value(t, series, labels...); got != want || ok != exists {
@@ -387,8 +404,7 @@ func TestModelIsDiscovered(t *testing.T) {
 	check("when discovered", "cycles_total", []string{"model", sim.DefaultModel}, 1, true)
 	check("when discovered", "requests_total", []string{"model", sim.DefaultModel}, 5, true)
 
-	cancel()
-	serving.Wait()
+	stop()
 	h.RunOnce(t.Context())
 	check("when down", "cycles_total", []string{"model", ""}, 0, false)
 	check("when down", "cycles_total", []string{"model", sim.DefaultModel}, 2, true)

@@ -146,17 +146,14 @@ func stages(e *config.Endpoint) []string {
 
 // sameMeasurement reports whether two configurations of an endpoint measure the same, whatever else they change.
 func sameMeasurement(a, b *config.Endpoint) bool {
-	measured := func(e config.Endpoint) string {
+	measured := func(e *config.Endpoint) string {
+		sweep := e.Sweep
+		sweep.Interval, sweep.Cron, sweep.Windows = 0, "", nil // when, not what
 		return (&config.Endpoint{
-			URL: e.URL, Model: e.Model, Tokenizer: e.Tokenizer, API: e.API, Dialect: e.Dialect,
-			Sweep: config.Sweep{
-				PromptTokens: e.Sweep.PromptTokens, OutputTokens: e.Sweep.OutputTokens, Profile: e.Sweep.Profile,
-				Rates: e.Sweep.Rates, Rate: e.Sweep.Rate, Arrival: e.Sweep.Arrival, MaxDuration: e.Sweep.MaxDuration,
-				MaxRequests: e.Sweep.MaxRequests, MaxConcurrency: e.Sweep.MaxConcurrency,
-			},
+			URL: e.URL, Model: e.Model, Tokenizer: e.Tokenizer, API: e.API, Dialect: e.Dialect, Sweep: sweep,
 		}).Fingerprint()
 	}
-	return measured(*a) == measured(*b)
+	return measured(a) == measured(b)
 }
 
 // target is what a cycle measures now, with the key as it is now.

@@ -59,16 +59,8 @@ func TestLeases(t *testing.T) {
 		return ok
 	}
 	state := func(i int) string { return h.Endpoints()[i].State }
-	until := func(what string, done func() bool) {
-		t.Helper()
-		for end := time.Now().Add(30 * time.Second); !done(); time.Sleep(time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("%s: it takes too long", what)
-			}
-		}
-	}
 	stop := h.serve(t)
-	until("standby", func() bool { return state(0) == stateStandby && state(1) == stateStandby })
+	until(t, "standby", func() bool { return state(0) == stateStandby && state(1) == stateStandby })
 	if shown("a") || shown("b") {
 		t.Error("endpoints of others are in the metrics")
 	}
@@ -79,23 +71,23 @@ func TestLeases(t *testing.T) {
 		t.Error(err)
 	}
 	l.given <- "a"
-	until("measured", func() bool { return measuring(server, 1) })
+	until(t, "measured", func() bool { return measuring(server, 1) })
 	if !shown("a") || shown("b") {
 		t.Errorf("in the metrics: a %v, b %v", shown("a"), shown("b"))
 	}
 	l.take("a")
-	until("lost", func() bool { return state(0) == stateStandby })
+	until(t, "lost", func() bool { return state(0) == stateStandby })
 	if shown("a") {
 		t.Error("an endpoint that is another's now is in the metrics")
 	}
 	l.given <- "b"
-	until("the other", func() bool { return state(1) == stateWaiting && count(h.names(), "b") == 1 })
+	until(t, "the other", func() bool { return state(1) == stateWaiting && count(h.names(), "b") == 1 })
 	l.mu.Lock()
 	close(l.idle["b"])
 	l.mu.Unlock()
-	until("handed over", func() bool { return state(1) == stateStandby && !shown("b") })
+	until(t, "handed over", func() bool { return state(1) == stateStandby && !shown("b") })
 	l.given <- "b"
-	until("back again", func() bool { return state(1) == stateWaiting })
+	until(t, "back again", func() bool { return state(1) == stateWaiting })
 	stop()
 	if n := count(h.names(), "b"); n != 1 {
 		t.Errorf("%d cycles of an endpoint that came back before it was due", n)

@@ -267,7 +267,7 @@ func (r *run) work() {
 			pause = first
 			continue
 		}
-		if !sleepTimer(r.ctx, time.Now().Add(max(pause, wait))) {
+		if !Sleep(r.ctx, max(pause, wait)) {
 			return
 		}
 		pause = min(2*pause, most)

@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// sleepTimer sleeps until t by a runtime timer and reports whether ctx is still alive.
-func sleepTimer(ctx context.Context, t time.Time) bool {
-	wait := time.Until(t)
-	if wait <= 0 {
+// Sleep sleeps for d by a timer of the runtime, for waits in which a millisecond does not matter. It returns false, at
+// once, if ctx ends first.
+func Sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
 		return ctx.Err() == nil
 	}
-	timer := time.NewTimer(wait)
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

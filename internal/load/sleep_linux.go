@@ -14,7 +14,7 @@ const coarse = 1200 * time.Microsecond
 // SleepUntil sleeps until t and is woken within some tens of microseconds of it. It returns false, at once, if ctx ends
 // first; the last millisecond cannot be interrupted.
 func SleepUntil(ctx context.Context, t time.Time) bool {
-	if !sleepTimer(ctx, t.Add(-coarse)) {
+	if !Sleep(ctx, time.Until(t.Add(-coarse))) {
 		return false
 	}
 	for {

@@ -8,4 +8,4 @@ import (
 )
 
 // SleepUntil sleeps until t, as precisely as the runtime's timers are. It returns false, at once, if ctx ends first.
-func SleepUntil(ctx context.Context, t time.Time) bool { return sleepTimer(ctx, t) }
+func SleepUntil(ctx context.Context, t time.Time) bool { return Sleep(ctx, time.Until(t)) }

@@ -128,7 +128,7 @@ func (c *cycle) gone(ctx context.Context, stage *probe.Stage) *probe.CycleFailur
 	opts.BaseURL = c.Endpoint.URL
 	var e *openai.Error
 	for again := range 2 {
-		if again > 0 && !sleep(ctx, goneAgain) {
+		if again > 0 && !load.Sleep(ctx, goneAgain) {
 			return nil
 		}
 		if _, err := openai.Discover(ctx, opts, c.Endpoint.Model); !errors.As(err, &e) {

@@ -173,7 +173,7 @@ func (u *users) makeWay(ctx context.Context, stage string, leftBehind bool) *obs
 	}
 	u.log.Info("waiting for other users", "stage", stage, "seen", now.String())
 	for started := time.Now(); time.Since(started) < u.wait; {
-		if !sleep(ctx, u.every) {
+		if !load.Sleep(ctx, u.every) {
 			return nil
 		}
 		if now = u.look(ctx); !now.inNeed() {
@@ -189,7 +189,7 @@ func (u *users) makeWay(ctx context.Context, stage string, leftBehind bool) *obs
 func (u *users) drain(ctx context.Context, now look) look {
 	started, pause := time.Now(), drainFirst
 	for now.known && now.Stale == 0 && now.Running+now.Waiting > max(0, u.before.Running+u.before.Waiting) {
-		if time.Since(started) >= drainWait || !sleep(ctx, pause) {
+		if time.Since(started) >= drainWait || !load.Sleep(ctx, pause) {
 			u.log.Debug("the server is not yet done with requests that were cut off", "seen", now.String())
 			break
 		}
@@ -197,18 +197,6 @@ func (u *users) drain(ctx context.Context, now look) look {
 		now = u.look(ctx)
 	}
 	return now
-}
-
-// sleep reports whether ctx is still alive after d.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // crowd is what the looks during one stage have seen.
@@ -262,7 +250,7 @@ func (c *cycle) lookOut(ctx context.Context, s named, w *watcher) (stop func()) 
 	var looking sync.WaitGroup
 	looking.Go(func() {
 		defer w.contain()
-		for sleep(ctx, every) {
+		for load.Sleep(ctx, every) {
 			now := c.users.look(ctx)
 			if w.crowd.add(now) && c.users.yield {
 				w.guard.trip(skipYielded, now.String())
