@@ -14,6 +14,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/grafana/grafana-foundation-sdk/go/cog/plugins"
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/inferprobe/inferprobe/internal/metrics"
+	"github.com/inferprobe/inferprobe/internal/probe"
 )
 
 const folder = "../../dashboards"
@@ -105,7 +110,7 @@ type decodedPanel struct {
 
 type decodedTarget struct {
 	RefID, Expr, Format, LegendFormat string
-	Instant, Range                    bool
+	Instant, Range, Exemplar          bool
 	Datasource                        reference
 }
 
@@ -238,6 +243,57 @@ func checkTargets(t *testing.T, name string, p decodedPanel) {
 	if len(refs) == 0 {
 		t.Errorf("%s: %q has no query", name, p.Title)
 	}
+}
+
+// TestExemplars: each histogram that carries exemplars shows them as a distribution and as quantiles, one query of a
+// panel does, and no other asks for what is not there.
+func TestExemplars(t *testing.T) {
+	const heatmap, timeseries = "heatmap", "timeseries"
+	carriers, shown := carriers(t), make(map[[2]string]bool)
+	if len(carriers) == 0 {
+		t.Fatal("no histogram carries exemplars")
+	}
+	for name, d := range decode(t) {
+		for _, p := range d.Panels {
+			for i, q := range p.Targets {
+				if !q.Exemplar {
+					continue
+				}
+				metric := regexp.MustCompile(`inferprobe_\w+`).FindString(q.Expr)
+				if i > 0 || !q.Range || !slices.Contains(carriers, metric) || p.Type != heatmap && p.Type != timeseries {
+					t.Errorf("%s: %q, a %s, wants exemplars of %s by query %s, range %v", name, p.Title, p.Type, metric,
+						q.RefID, q.Range)
+				}
+				shown[[2]string{p.Type, metric}] = true
+			}
+		}
+	}
+	for _, metric := range carriers {
+		if !shown[[2]string{heatmap, metric}] || !shown[[2]string{timeseries, metric}] {
+			t.Errorf("exemplars of %s are shown on %v only", metric, shown)
+		}
+	}
+}
+
+// carriers returns the histograms that have an exemplar when a request with ids has been recorded.
+func carriers(t *testing.T) (names []string) {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	e := metrics.New(registry, metrics.Both).Add(probe.Endpoint{Name: "endpoint", Model: "model"}, nil, []string{"stage"})
+	e.Record("stage", &probe.Result{
+		Outcome: probe.Completed, ID: "request", TraceID: "trace", FirstToken: 1, FirstAnswer: 1, LastToken: 2, End: 2,
+		Arrivals: []probe.Arrival{{At: 1, Events: 1}, {At: 2, Events: 1}}, OutputTokens: 2,
+	})
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if slices.ContainsFunc(f.GetMetric(), func(m *dto.Metric) bool { return len(m.GetHistogram().GetExemplars()) > 0 }) {
+			names = append(names, f.GetName())
+		}
+	}
+	return names
 }
 
 // checkColumns reports a label of a table's queries that has no column with a name.

@@ -102,7 +102,8 @@ func (b *board) endpointCanary(s scope) {
 			OverrideByName("objective for p90", colour("red", true))
 	}
 	b.add(
-		signal("Time to first token", "Time to the first token", timeToFirstToken, stageTimeToFirstToken, signalFirstToken),
+		withExemplars(signal("Time to first token", "Time to the first token", timeToFirstToken, stageTimeToFirstToken,
+			signalFirstToken)),
 		signal("Inter-token latency", "Time between two tokens", interTokenLatency, stageInterTokenLatency, signalInterToken),
 		bars(head{"Failed requests of the canary", "Requests of the canary that failed, by reason.", number, 8, 9},
 			query{per("sum", "reason", increase(s.of(requestFailures, ofCanary))) + " > 0", "{{reason}}"}).
@@ -244,12 +245,12 @@ func (b *board) endpointLatency(s scope) {
 			query{s.quantile(0.9, "stage", metric), "{{stage}}"})
 	}
 	b.add(
-		distribution("Time to first token", "Time to the first token", timeToFirstToken),
+		withExemplars(distribution("Time to first token", "Time to the first token", timeToFirstToken)),
 		distribution("Inter-token latency", "Time between two tokens", interTokenLatency),
-		distribution("Request duration", "Duration of completed requests", requestDuration),
-		quantiles("Time to first token, quantiles", "Time to the first token", timeToFirstToken),
+		withExemplars(distribution("Request duration", "Duration of completed requests", requestDuration)),
+		withExemplars(quantiles("Time to first token, quantiles", "Time to the first token", timeToFirstToken)),
 		quantiles("Inter-token latency, quantiles", "Time between two tokens", interTokenLatency),
-		quantiles("Request duration, quantiles", "Duration of completed requests", requestDuration),
+		withExemplars(quantiles("Request duration, quantiles", "Duration of completed requests", requestDuration)),
 		byStage("Time to first token by stage, p90", "Time to the first token", timeToFirstToken),
 		byStage("Inter-token latency by stage, p90", "Time between two tokens", interTokenLatency),
 		byStage("Time per output token by stage, p90", "Decode time of a request by its tokens", timePerOutputToken),

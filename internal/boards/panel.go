@@ -143,6 +143,30 @@ func heat(h head, expr string) *heatmap.PanelBuilder {
 		FilterValues(heatmap.NewFilterValueRangeBuilder().Le(1e-9))
 }
 
+// withExemplars marks single requests on a panel: the exemplars of its first query, as each further one of the same
+// histogram would mark them again.
+func withExemplars(panel cog.Builder[dashboard.Panel]) cog.Builder[dashboard.Panel] {
+	return exemplified{panel}
+}
+
+type exemplified struct{ cog.Builder[dashboard.Panel] }
+
+// Build implements cog.Builder.
+func (e exemplified) Build() (dashboard.Panel, error) {
+	p, err := e.Builder.Build()
+	if err != nil {
+		return p, err
+	}
+	first, ok := p.Targets[0].(prometheus.Dataquery)
+	if !ok {
+		return p, fmt.Errorf("the first query is a %T", p.Targets[0])
+	}
+	first.Exemplar = cog.ToPtr(true)
+	p.Targets[0] = first
+	p.Description = cog.ToPtr(*p.Description + " Points are single requests, with their ids in logs and traces.")
+	return p, nil
+}
+
 // lamp shows the present value on the colour that it has: what must be seen from afar.
 func lamp(h head, queries ...query) *stat.PanelBuilder {
 	return figure(h, queries...).ColorMode(common.BigValueColorModeBackgroundSolid)
