@@ -132,6 +132,7 @@ func TestSameConfigurationEverywhere(t *testing.T) {
 type compose struct {
 	Services map[string]struct {
 		Image   string   `json:"image"`
+		Command []string `json:"command"`
 		Volumes []string `json:"volumes"`
 	} `json:"services"`
 	Volumes map[string]any `json:"volumes"`
@@ -160,6 +161,24 @@ func TestComposeStack(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(dir, source)); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
+		}
+	}
+}
+
+// A command replaces the image's own, which says where the configuration and the data are: where they are mounted.
+func TestComposeStoresExemplars(t *testing.T) {
+	prometheus := parse[compose](t, root+"/deploy/compose/compose.yaml").Services["prometheus"]
+	mounted := make(map[string]string)
+	for _, v := range prometheus.Volumes {
+		parts := strings.Split(v, ":")
+		mounted[parts[0]] = parts[1]
+	}
+	for _, want := range []string{
+		"--enable-feature=exemplar-storage", "--config.file=" + mounted["./prometheus.yml"],
+		"--storage.tsdb.path=" + mounted["prometheus"],
+	} {
+		if !slices.Contains(prometheus.Command, want) {
+			t.Errorf("command %v lacks %s", prometheus.Command, want)
 		}
 	}
 }

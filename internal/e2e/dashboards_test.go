@@ -222,6 +222,29 @@ func check(t *testing.T, prometheus string, q boardQuery) {
 	case n == 0 && !slices.Contains(emptyAtTimes(), q.name):
 		t.Errorf("%s has no data\n%s", q.name, q.expr)
 	}
+	if q.exemplar {
+		checkExemplars(t, prometheus, q)
+	}
+}
+
+// checkExemplars asks for the exemplars of a query, as Grafana does beside its values.
+func checkExemplars(t *testing.T, prometheus string, q boardQuery) {
+	t.Helper()
+	now := time.Now()
+	form := url.Values{"query": {q.expr}, "start": {strconv.FormatInt(now.Add(-10*time.Minute).Unix(), 10)},
+		"end": {strconv.FormatInt(now.Unix(), 10)}}
+	var answer struct {
+		Data []struct {
+			Exemplars []struct{ Labels map[string]string }
+		}
+	}
+	if err := get("http://"+prometheus+"/api/v1/query_exemplars?"+form.Encode(), &answer); err != nil {
+		t.Errorf("%s: %v\n%s", q.name, err, q.expr)
+		return
+	}
+	if len(answer.Data) == 0 || answer.Data[0].Exemplars[0].Labels["trace_id"] == "" {
+		t.Errorf("%s has no exemplars with the id of a trace\n%s", q.name, q.expr)
+	}
 }
 
 // boardQuery is a query as it is sent.
@@ -229,6 +252,7 @@ type boardQuery struct {
 	name, expr string
 	instant    bool
 	alert      bool
+	exemplar   bool
 }
 
 // points returns how many values, histograms among them, the query gave; NaN is none.
@@ -279,6 +303,7 @@ func boardQueries(t *testing.T, prometheus, path string) (list []boardQuery) {
 			Targets []struct {
 				RefID, Expr string
 				Instant     bool
+				Exemplar    bool
 			}
 		}
 		Templating struct {
@@ -315,6 +340,7 @@ func boardQueries(t *testing.T, prometheus, path string) (list []boardQuery) {
 		for _, q := range p.Targets {
 			list = append(list, boardQuery{
 				name: file + ": " + p.Title + " " + q.RefID, expr: interpolate(q.Expr, values), instant: q.Instant,
+				exemplar: q.Exemplar,
 			})
 		}
 	}
@@ -470,7 +496,8 @@ func startShipped(t *testing.T, target, simulator string) string {
 	}
 	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	p := start(t, "prometheus", nil, setting(t, "E2E_PROMETHEUS"), "--config.file", filepath.Join(dir, "prometheus.yml"),
-		"--web.listen-address", address, "--storage.tsdb.path", filepath.Join(dir, "tsdb"))
+		"--web.listen-address", address, "--storage.tsdb.path", filepath.Join(dir, "tsdb"),
+		"--enable-feature", "exemplar-storage")
 	p.wait(t, "ready to receive web requests", time.Minute)
 	return address
 }
