@@ -78,13 +78,18 @@ func (b *board) endpointSummary(s scope) {
 			s.ofObjective("", stageTimeToFirstToken, signalFirstToken), ofLimit...),
 		value("Cycle: ITL p90 / objective", "Inter-token latency at light load as a share of its objective.", share,
 			s.ofObjective("", stageInterTokenLatency, signalInterToken), ofLimit...),
-		value("Capacity", "Requests per second that the endpoint served when it was given all it takes. The report of the "+
-			"cycle has its 95 % interval.", perSecond, s.last("", capacityRequests)),
+		figure(head{"Capacity", "Requests per second that the endpoint served when it was given all it takes, and the lower " +
+			"end of the 95 % interval of that rate.", perSecond, 6, 3},
+			query{s.last("", capacityRequests), "measured"}, query{s.last("", capacityLow), "at least"}).
+			TextMode(common.BigValueTextModeValueAndName).NoValue("not known"),
 		value("Within objectives", "Highest rate at which every objective was kept.", perSecond, s.withinObjectives("")),
 		value("Tokens left today", "Tokens that the endpoint may still be asked for on this day of UTC.", number,
 			notNaN(per("min", "", s.of(tokensLeft)))).NoValue("no limit"),
-		figure(head{"Next cycle", "Time until the next cycle is due.", seconds, 6, 3},
-			query{fmt.Sprintf("(%s - time()) > 0", per("max", "", s.of(cycleNextStart))), "next"}).NoValue("now or never"),
+		figure(head{"Cycles", "Time since the last whole cycle ended, from which all values of a cycle are, and until the next " +
+			"one is due.", seconds, 6, 3},
+			query{fmt.Sprintf("time() - (%s > 0)", per("max", "", s.of(cycleLastCompleted))), "last, ago"},
+			query{fmt.Sprintf("(%s - time()) > 0", per("max", "", s.of(cycleNextStart))), "next, in"}).
+			TextMode(common.BigValueTextModeValueAndName).NoValue("none"),
 	)
 }
 
@@ -171,11 +176,14 @@ func (b *board) endpointHistory(s scope) {
 	b.add(
 		steps(head{"Capacity",
 			"Requests per second that the endpoint served when it was given all it takes, and the highest rate that " +
-				"kept every objective.", perSecond, 12, 8},
+				"kept every objective. The band is the 95 % interval of the capacity in that cycle; cycles differ by more.",
+			perSecond, 12, 8},
 			query{s.last("", capacityRequests), "capacity"},
 			query{s.withinObjectives(""), "within objectives"},
-			query{s.usualCapacity(""), "median of 7 days"}).
-			OverrideByName("median of 7 days", colour("gray", true)),
+			query{s.usualCapacity(""), "median of 7 days"},
+			query{s.last("", capacityLow), "lower end"}, query{s.last("", capacityHigh), "upper end"}).
+			OverrideByName("median of 7 days", colour("gray", true)).
+			OverrideByName("lower end", edge("")).OverrideByName("upper end", edge("lower end")),
 		steps(head{"Capacity in tokens", "Output tokens per second when the endpoint was given all it takes.",
 			tokensPerSecond, 12, 8}, query{s.last("", capacityTokens), "output tokens"}),
 		compared(s, "Time to first token", stageTimeToFirstToken),

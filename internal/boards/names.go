@@ -28,13 +28,14 @@ const (
 	probePaused    = "inferprobe_probe_paused"
 	tokensLeft     = "inferprobe_token_budget_remaining"
 
-	cycles          = "inferprobe_cycles_total"
-	cycleFailures   = "inferprobe_cycle_failures_total"
-	cycleInProgress = "inferprobe_cycle_in_progress"
-	cycleLastEnd    = "inferprobe_cycle_last_end_timestamp_seconds"
-	cycleNextStart  = "inferprobe_cycle_next_start_timestamp_seconds"
-	cycleDuration   = "inferprobe_cycle_duration_seconds"
-	cycleFindings   = "inferprobe_cycle_findings"
+	cycles             = "inferprobe_cycles_total"
+	cycleFailures      = "inferprobe_cycle_failures_total"
+	cycleInProgress    = "inferprobe_cycle_in_progress"
+	cycleLastEnd       = "inferprobe_cycle_last_end_timestamp_seconds"
+	cycleLastCompleted = "inferprobe_cycle_last_completed_timestamp_seconds"
+	cycleNextStart     = "inferprobe_cycle_next_start_timestamp_seconds"
+	cycleDuration      = "inferprobe_cycle_duration_seconds"
+	cycleFindings      = "inferprobe_cycle_findings"
 
 	regressionBaseline = "inferprobe_regression_baseline_cycles"
 	regressionRatio    = "inferprobe_regression_ratio"
@@ -42,6 +43,8 @@ const (
 	regressionDetected = "inferprobe_regression_detected"
 
 	capacityRequests  = "inferprobe_capacity_requests_per_second"
+	capacityLow       = "inferprobe_capacity_lower_bound_requests_per_second"
+	capacityHigh      = "inferprobe_capacity_upper_bound_requests_per_second"
 	capacityTokens    = "inferprobe_capacity_output_tokens_per_second"
 	objectiveCapacity = "inferprobe_slo_capacity_requests_per_second"
 

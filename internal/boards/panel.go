@@ -376,6 +376,16 @@ func colour(name string, dash bool) []dashboard.DynamicConfigValue {
 	return list
 }
 
+// edge draws a series as that of a band, filled down to the series of the given name, which is the other edge.
+func edge(below string) []dashboard.DynamicConfigValue {
+	list := append(colour("green", false), dashboard.DynamicConfigValue{Id: "custom.lineWidth", Value: 0})
+	if below == "" {
+		return list
+	}
+	return append(list, dashboard.DynamicConfigValue{Id: "custom.fillBelowTo", Value: below},
+		dashboard.DynamicConfigValue{Id: "custom.fillOpacity", Value: 20})
+}
+
 // dashed draws a series as a dashed line.
 func dashed() []dashboard.DynamicConfigValue {
 	return []dashboard.DynamicConfigValue{

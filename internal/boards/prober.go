@@ -92,13 +92,15 @@ func (b *board) proberSchedule(s scope) {
 	b.add(
 		states(head{"When each endpoint was measured", "The cycles of each endpoint. Those of one group never overlap.",
 			words, 24, 7}, running, query{of(cycleInProgress), "{{endpoint}}"}),
-		grid(head{"Schedule", "When each endpoint was measured, for how long, and when it is due again.", plain, 24, 8},
+		grid(head{"Schedule", "When each endpoint was measured, for how long, and when it is due again. The last whole cycle, " +
+			"whose values are shown, is an older one where later ones failed.", plain, 24, 8},
 			order{"Ended, ago", true}, []column{
 				{name: "Endpoint", label: "endpoint", link: toEndpoint("${__value.text}")},
 				{name: "Cycles", expr: of(cycles), width: 70},
 				{name: "Failed", expr: per("sum", byEndpoint, s.of(cycleFailures)),
 					colour: from("transparent", step{1, "semi-dark-orange"}), width: 70},
 				{name: "Ended, ago", expr: "time() - (" + of(cycleLastEnd) + " > 0)", unit: seconds, width: 105},
+				{name: "Whole one, ago", expr: "time() - (" + of(cycleLastCompleted) + " > 0)", unit: seconds, width: 120},
 				{name: "Took", expr: s.last(byEndpoint, cycleDuration), unit: seconds, width: 90},
 				{name: "Next in", expr: of(cycleNextStart) + " - time() > 0", unit: seconds, width: 95},
 				{name: "Operator", expr: of(probePaused), values: &paused, width: 90},

@@ -11,15 +11,17 @@ import (
 
 // lastCycles collects the values of each endpoint's last whole cycle. They change together, so that no scrape sees half
 // of one cycle and half of another. What has no value, as everything before the first cycle, is NaN: zero would be a
-// claim, and an alert.
+// claim, and an alert. A time is 0 instead, as every time of ours is.
 type lastCycles struct {
 	metrics *Metrics
 }
 
 // lastCycleDescs are the metrics of the last cycle.
 type lastCycleDescs struct {
-	duration, capacityRequests, capacityTokens, objectiveCapacity *prometheus.Desc
-	objective, objectiveErrors, findings                          *prometheus.Desc
+	completed, duration                         *prometheus.Desc
+	capacityRequests, capacityLow, capacityHigh *prometheus.Desc
+	capacityTokens, objectiveCapacity           *prometheus.Desc
+	objective, objectiveErrors, findings        *prometheus.Desc
 
 	baselineCycles, regressionRatio, regressionPValue, regressionDetected *prometheus.Desc
 
@@ -31,9 +33,17 @@ func describeLastCycle() lastCycleDescs {
 	endpoint := []string{"endpoint", "model"}
 	stage := []string{"endpoint", "model", "stage"}
 	return lastCycleDescs{
+		completed: desc("cycle_last_completed_timestamp_seconds",
+			"When the last whole cycle ended, the one whose values are shown; 0 before the first.", endpoint),
 		duration: desc("cycle_duration_seconds", "How long the last whole cycle took.", endpoint),
 		capacityRequests: desc("capacity_requests_per_second",
 			"Requests per second that the endpoint served when it was given all it takes, in the last whole cycle.",
+			endpoint),
+		capacityLow: desc("capacity_lower_bound_requests_per_second",
+			"Lower end of the 95 % confidence interval of capacity_requests_per_second; NaN where its rate has not settled.",
+			endpoint),
+		capacityHigh: desc("capacity_upper_bound_requests_per_second",
+			"Upper end of the 95 % confidence interval of capacity_requests_per_second; NaN where its rate has not settled.",
 			endpoint),
 		capacityTokens: desc("capacity_output_tokens_per_second",
 			"Output tokens per second that the endpoint generated when it was given all it takes, in the last whole "+
@@ -86,7 +96,8 @@ func describeLastCycle() lastCycleDescs {
 
 func (d *lastCycleDescs) all() []*prometheus.Desc {
 	return []*prometheus.Desc{
-		d.duration, d.capacityRequests, d.capacityTokens, d.objectiveCapacity, d.objective, d.objectiveErrors, d.findings,
+		d.completed, d.duration, d.capacityRequests, d.capacityLow, d.capacityHigh, d.capacityTokens, d.objectiveCapacity,
+		d.objective, d.objectiveErrors, d.findings,
 		d.baselineCycles, d.regressionRatio, d.regressionPValue, d.regressionDetected,
 		d.target, d.requests, d.tokens, d.valid, d.samples, d.failures,
 		d.timeToFirstToken, d.interTokenLatency, d.timePerOutputToken, d.requestDuration,
@@ -134,11 +145,15 @@ func stageOf(c *probe.Cycle, name string) *probe.Stage {
 }
 
 func (d *lastCycleDescs) collectCycle(ch chan<- prometheus.Metric, ep probe.Endpoint, c *probe.Cycle) {
-	duration, requests, tokens, objective := math.NaN(), math.NaN(), math.NaN(), math.NaN()
+	completed, duration, objective := 0.0, math.NaN(), math.NaN()
+	requests, low, high, tokens := math.NaN(), math.NaN(), math.NaN(), math.NaN()
 	if c != nil {
-		duration = c.Ended.Sub(c.Started).Seconds()
+		completed, duration = timestamp(c.Ended), c.Ended.Sub(c.Started).Seconds()
 		if c.Capacity.RequestsPerSecond > 0 {
 			requests, tokens = c.Capacity.RequestsPerSecond, c.Capacity.OutputTokensPerSecond
+		}
+		if i := c.Capacity.RequestsInterval; !i.IsZero() {
+			low, high = i.Low, i.High
 		}
 		if !c.Objectives.IsZero() {
 			objective = c.Capacity.ObjectiveRequestsPerSecond
@@ -147,8 +162,11 @@ func (d *lastCycleDescs) collectCycle(ch chan<- prometheus.Metric, ep probe.Endp
 	gauge := func(d *prometheus.Desc, v float64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, ep.Name, ep.Model)
 	}
+	gauge(d.completed, completed)
 	gauge(d.duration, duration)
 	gauge(d.capacityRequests, requests)
+	gauge(d.capacityLow, low)
+	gauge(d.capacityHigh, high)
 	gauge(d.capacityTokens, tokens)
 	gauge(d.objectiveCapacity, objective)
 	d.collectObjectives(ch, ep, c)

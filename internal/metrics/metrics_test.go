@@ -116,8 +116,8 @@ func cycle() *probe.Cycle {
 			Failed: 5, Failures: map[probe.Reason]int{probe.ReasonHTTP5xx: 2, probe.ReasonClientOverload: 3},
 		}},
 		Objectives: probe.Objectives{TimeToFirstTokenP90: 500 * time.Millisecond, ErrorRate: 0.01},
-		Capacity: probe.Capacity{RequestsPerSecond: 8, OutputTokensPerSecond: 1000,
-			ObjectiveRequestsPerSecond: 1.9},
+		Capacity: probe.Capacity{RequestsPerSecond: 8, RequestsInterval: probe.Interval{Low: 7.5, High: 8.5},
+			OutputTokensPerSecond: 1000, ObjectiveRequestsPerSecond: 1.9},
 		Regression: &probe.Regression{
 			Baseline: probe.Baseline{Cycles: []string{"a", "b", "c"}},
 			Changes: []probe.Change{{Signal: probe.SignalTimeToFirstToken, Ratio: 1.2, PValue: 0.001, Worse: true,
@@ -247,7 +247,7 @@ func countSeries(families map[string]*dto.MetricFamily) (n int) {
 }
 
 func TestSeriesBudget(t *testing.T) {
-	for mode, want := range map[metrics.Mode]int{metrics.Classic: 2490, metrics.Native: 761, metrics.Both: 2572} {
+	for mode, want := range map[metrics.Mode]int{metrics.Classic: 2493, metrics.Native: 764, metrics.Both: 2575} {
 		reg, m := newMetrics(mode)
 		before := countSeries(gather(t, reg))
 		m.Add(llama, nil, sweepStages())
@@ -291,6 +291,8 @@ func TestUnknownIsNaN(t *testing.T) {
 			"probe_success":                find(t, reg, "probe_success").GetGauge().GetValue(),
 			"cycle_duration_seconds":       find(t, reg, "cycle_duration_seconds").GetGauge().GetValue(),
 			"capacity_requests_per_second": find(t, reg, "capacity_requests_per_second").GetGauge().GetValue(),
+			"lower bound":                  find(t, reg, "capacity_lower_bound_requests_per_second").GetGauge().GetValue(),
+			"upper bound":                  find(t, reg, "capacity_upper_bound_requests_per_second").GetGauge().GetValue(),
 			"stage_valid":                  find(t, reg, "stage_valid", "stage", stage).GetGauge().GetValue(),
 			"stage_samples":                find(t, reg, "stage_samples", "stage", stage).GetGauge().GetValue(),
 			"stage_failures":               find(t, reg, "stage_failures", "stage", stage).GetGauge().GetValue(),
@@ -303,17 +305,26 @@ func TestUnknownIsNaN(t *testing.T) {
 			t.Errorf("before the first cycle: %s is %v", name, v)
 		}
 	}
-	if v := find(t, reg, "last_success_timestamp_seconds").GetGauge().GetValue(); v != 0 {
-		t.Errorf("before the first cycle: the last success was at %v", v)
+	for _, name := range []string{"last_success_timestamp_seconds", "cycle_last_completed_timestamp_seconds"} {
+		if v := find(t, reg, name).GetGauge().GetValue(); v != 0 {
+			t.Errorf("before the first cycle: %s is %v", name, v)
+		}
 	}
 	e.CycleEnded(cycle())
 	want := map[string]float64{"probe_success": 1, "cycle_duration_seconds": 60, "capacity_requests_per_second": 8,
-		"stage_valid": 1, "stage_failures": 2, "stage_samples": 40, "quantile": 0.3}
+		"lower bound": 7.5, "upper bound": 8.5, "stage_valid": 1, "stage_failures": 2, "stage_samples": 40, "quantile": 0.3}
 	if diff := cmp.Diff(want, values("constant-1")); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	if v := values("constant-2")["stage_valid"]; !math.IsNaN(v) {
 		t.Errorf("a stage that was not run is valid: %v", v)
+	}
+	unsettled := cycle()
+	unsettled.Capacity.RequestsInterval = probe.Interval{}
+	e.CycleEnded(unsettled)
+	if v := values("constant-1"); v["capacity_requests_per_second"] != 8 || !math.IsNaN(v["lower bound"]) ||
+		!math.IsNaN(v["upper bound"]) {
+		t.Errorf("a rate that has not settled has an interval: %v", v)
 	}
 }
 
@@ -395,6 +406,9 @@ func TestCycleEnded(t *testing.T) {
 			if shown := !math.IsNaN(gauge("capacity_requests_per_second")); shown != tt.shown {
 				t.Errorf("its values are shown: %v", shown)
 			}
+			if got := gauge("cycle_last_completed_timestamp_seconds"); (got == ended) != tt.shown {
+				t.Errorf("the last whole cycle ended at %v", got)
+			}
 			if c.Failure != nil {
 				n := find(t, reg, "cycle_failures_total", "reason", c.Failure.Reason).GetCounter().GetValue()
 				if n != 1 {
@@ -414,8 +428,38 @@ func TestFailedCycleKeepsTheLastValues(t *testing.T) {
 	if v := find(t, reg, "capacity_requests_per_second").GetGauge().GetValue(); v != 8 {
 		t.Errorf("the capacity is %v", v)
 	}
+	failed := find(t, reg, "cycle_last_end_timestamp_seconds").GetGauge().GetValue()
+	whole := find(t, reg, "cycle_last_completed_timestamp_seconds").GetGauge().GetValue()
+	if whole != float64(cycle().Ended.Unix()) || failed != float64(down.Ended.Unix()) {
+		t.Errorf("the last cycle ended at %v, the last whole one at %v", failed, whole)
+	}
 	if find(t, reg, "endpoint_info", "server", "vllm 0.32.0").GetGauge().GetValue() != 1 {
 		t.Error("the server is forgotten")
+	}
+}
+
+// TestRestore: after a restart all values of the last whole cycle are there again, and nothing is counted.
+func TestRestore(t *testing.T) {
+	values := func(show func(*metrics.Endpoint, *probe.Cycle)) map[string]string {
+		reg, m := newMetrics(metrics.Classic)
+		show(m.Add(llama, nil, []string{"constant-1"}), cycle())
+		list := make(map[string]string)
+		for name, f := range gather(t, reg) {
+			if f.GetType() == dto.MetricType_GAUGE || f.GetType() == dto.MetricType_SUMMARY {
+				list[name] = fmt.Sprint(f.GetMetric())
+			}
+		}
+		list["cycles"] = fmt.Sprint(find(t, reg, "cycles_total").GetCounter().GetValue())
+		return list
+	}
+	ended, restored := values((*metrics.Endpoint).CycleEnded), values((*metrics.Endpoint).Restore)
+	if ended["cycles"] != "1" || restored["cycles"] != "0" {
+		t.Errorf("%s cycles are counted after one, %s after a restart", ended["cycles"], restored["cycles"])
+	}
+	delete(ended, "cycles")
+	delete(restored, "cycles")
+	if diff := cmp.Diff(ended, restored); diff != "" {
+		t.Errorf("-before +after the restart:\n%s", diff)
 	}
 }
 
