@@ -78,18 +78,16 @@ func (b *board) endpointSummary(s scope) {
 			s.ofObjective("", stageTimeToFirstToken, signalFirstToken), ofLimit...),
 		value("Cycle: ITL p90 / objective", "Inter-token latency at light load as a share of its objective.", share,
 			s.ofObjective("", stageInterTokenLatency, signalInterToken), ofLimit...),
-		figure(head{"Capacity", "Requests per second that the endpoint served when it was given all it takes, and the lower " +
+		pair(head{"Capacity", "Requests per second that the endpoint served when it was given all it takes, and the lower " +
 			"end of the 95 % interval of that rate.", perSecond, 6, 3},
-			query{s.last("", capacityRequests), "measured"}, query{s.last("", capacityLow), "at least"}).
-			TextMode(common.BigValueTextModeValueAndName).NoValue("not known"),
+			query{s.last("", capacityRequests), "measured"}, query{s.last("", capacityLow), "at least"}).NoValue("not known"),
 		value("Within objectives", "Highest rate at which every objective was kept.", perSecond, s.withinObjectives("")),
 		value("Tokens left today", "Tokens that the endpoint may still be asked for on this day of UTC.", number,
 			notNaN(per("min", "", s.of(tokensLeft)))).NoValue("no limit"),
-		figure(head{"Cycles", "Time since the last whole cycle ended, from which all values of a cycle are, and until the next " +
+		pair(head{"Cycles", "Time since the last whole cycle ended, from which all values of a cycle are, and until the next " +
 			"one is due.", seconds, 6, 3},
 			query{fmt.Sprintf("time() - (%s > 0)", per("max", "", s.of(cycleLastCompleted))), "last, ago"},
-			query{fmt.Sprintf("(%s - time()) > 0", per("max", "", s.of(cycleNextStart))), "next, in"}).
-			TextMode(common.BigValueTextModeValueAndName).NoValue("none"),
+			query{fmt.Sprintf("(%s - time()) > 0", per("max", "", s.of(cycleNextStart))), "next, in"}).NoValue("none"),
 	)
 }
 

@@ -182,6 +182,12 @@ func figure(h head, queries ...query) *stat.PanelBuilder {
 		Thresholds(from("text"))
 }
 
+// pair shows two present values with their names. Grafana would fit the text to half of the panel, and make it tiny.
+func pair(h head, first, second query) *stat.PanelBuilder {
+	return figure(h, first, second).TextMode(common.BigValueTextModeValueAndName).
+		Text(common.NewVizTextDisplayOptionsBuilder().TitleSize(14).ValueSize(24))
+}
+
 // states draws which of a few states held when.
 func states(h head, mapping dashboard.ValueMapping, queries ...query) *statetimeline.PanelBuilder {
 	return fill(statetimeline.NewPanelBuilder(), h, queries, overTime).
@@ -378,7 +384,8 @@ func colour(name string, dash bool) []dashboard.DynamicConfigValue {
 
 // edge draws a series as that of a band, filled down to the series of the given name, which is the other edge.
 func edge(below string) []dashboard.DynamicConfigValue {
-	list := append(colour("green", false), dashboard.DynamicConfigValue{Id: "custom.lineWidth", Value: 0})
+	list := append(colour("green", false), dashboard.DynamicConfigValue{Id: "custom.lineWidth", Value: 0},
+		dashboard.DynamicConfigValue{Id: "custom.hideFrom", Value: map[string]any{"legend": true, "tooltip": false, "viz": false}})
 	if below == "" {
 		return list
 	}
