@@ -80,6 +80,29 @@ func TestCanary(t *testing.T) {
 	}
 }
 
+// TestCanaryIntervalIsShown: from the start, and still when the model is discovered, which renames the series.
+func TestCanaryIntervalIsShown(t *testing.T) {
+	_, url := simtest.Start(t, quick())
+	named, without := withCanary("named", url, 50*time.Millisecond), endpoint("without", nobody)
+	named.Model = ""
+	h := start(t, named, without)
+	check := func(want float64, labels ...string) {
+		t.Helper()
+		if got, ok := h.value(t, "canary_interval_seconds", labels...); got != want || !ok {
+			t.Errorf("the interval of %v is %v s (%v), want %v s", labels, got, ok, want)
+		}
+	}
+	check(0.05, "endpoint", "named", "model", "")
+	check(0, "endpoint", "without")
+	stop := h.serve(t)
+	until(t, "a request to the model", func() bool {
+		n, _ := h.value(t, "requests_total", "endpoint", "named", "model", sim.DefaultModel, "stage", "canary")
+		return n > 0
+	})
+	check(0.05, "endpoint", "named", "model", sim.DefaultModel)
+	stop()
+}
+
 // TestCanaryWaitsForItsGroup: while the group is measured, canaries are left out.
 func TestCanaryWaitsForItsGroup(t *testing.T) {
 	server, url := simtest.Start(t, quick())

@@ -30,6 +30,7 @@ type Endpoint struct {
 	cycleInProgress prometheus.Gauge
 	cycleNextStart  prometheus.Gauge
 	cycleLastEnd    prometheus.Gauge
+	canaryInterval  prometheus.Gauge
 	paused          prometheus.Gauge
 	tokenBudget     prometheus.Gauge
 
@@ -118,6 +119,7 @@ func (e *Endpoint) create(fresh bool) {
 	for _, reason := range skipReasons() {
 		f.runsSkipped.WithLabelValues(name, model, reason)
 	}
+	e.canaryInterval = f.canaryInterval.WithLabelValues(name, model)
 	e.paused = f.paused.WithLabelValues(name, model)
 	e.tokenBudget = f.tokenBudget.WithLabelValues(name, model)
 	if fresh {
@@ -366,6 +368,9 @@ func (e *Endpoint) answered(success bool, at time.Time) {
 		e.lastSuccess.Set(timestamp(at))
 	}
 }
+
+// CanaryInterval says how often the canary sends a request; 0 says that there is none.
+func (e *Endpoint) CanaryInterval(d time.Duration) { e.canaryInterval.Set(d.Seconds()) }
 
 // Paused says whether an operator has paused the measuring.
 func (e *Endpoint) Paused(paused bool) { e.paused.Set(number(paused)) }

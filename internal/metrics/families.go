@@ -83,6 +83,7 @@ type families struct {
 	cycleNextStart   *prometheus.GaugeVec
 	cycleLastEnd     *prometheus.GaugeVec
 	runsSkipped      *prometheus.CounterVec
+	canaryInterval   *prometheus.GaugeVec
 	paused           *prometheus.GaugeVec
 	tokenBudget      *prometheus.GaugeVec
 	configSuccessful prometheus.Gauge
@@ -156,6 +157,8 @@ func declare(b *builder) families {
 		runsSkipped: b.counter("runs_skipped_total", "Cycles that were due and not started, by reason.",
 			endpointReason),
 
+		canaryInterval: b.gauge("canary_interval_seconds",
+			"Time from one request of the canary to the next, as configured; 0 without a canary.", endpoint),
 		paused: b.gauge("probe_paused", "Whether an operator has paused the measuring.", endpoint),
 		tokenBudget: b.gauge("token_budget_remaining",
 			"Prompt and output tokens that the endpoint may still be asked for on this day of UTC; NaN without a limit.",
