@@ -1,21 +1,17 @@
 package openai
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
 	"fmt"
-	"io"
-	"maps"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/inferprobe/inferprobe/internal/http1"
 	"github.com/inferprobe/inferprobe/internal/probe"
 	"github.com/inferprobe/inferprobe/internal/sse"
 	"github.com/inferprobe/inferprobe/internal/wiretime"
@@ -27,11 +23,6 @@ const (
 	idleConnTimeout = 4 * time.Second
 	// firstRead bounds the reads until the first token: about one event.
 	firstRead = 512
-	// readBuffer and writeBuffer of a connection. There is one of each for every stream, so they are small: larger reads
-	// go past the buffer to that of the events, and a request of a thousand words still leaves in one write.
-	readBuffer     = 4 << 10
-	writeBuffer    = 8 << 10
-	maxHeaderBytes = 64 << 10
 	// longEvents is how many streams of a client may have events beyond sse.LongEvent at a time: each takes some 40 MB at
 	// worst, and an endpoint gone mad has hundreds of streams.
 	longEvents = 4
@@ -39,15 +30,14 @@ const (
 
 // Client sends requests to one endpoint and measures the answers. It is safe for concurrent use.
 type Client struct {
-	opts    Options
-	base    *url.URL
-	request *http.Request   // what all requests have in common; copied, never changed
-	pooled  *http.Transport // keeps connections
-	fresh   *http.Transport // opens one for each request
-	scratch sync.Pool       // of *scratch
-	name    string          // what the ids of this client's requests begin with
-	sends   atomic.Uint64   // numbers the ids
-	long    chan struct{}   // places for events that are too long to be usual
+	opts      Options
+	base      *url.URL
+	transport *http1.Transport
+	head      *http1.Head   // of all requests
+	scratch   sync.Pool     // of *scratch
+	name      string        // what the ids of this client's requests begin with
+	sends     atomic.Uint64 // numbers the ids
+	long      chan struct{} // places for events that are too long to be usual
 }
 
 // New returns a client of the server at opts.BaseURL. It opens no connection.
@@ -58,74 +48,49 @@ func New(opts Options) (*Client, error) {
 	}
 	opts = opts.withDefaults()
 	c := &Client{
-		opts: opts, base: base, pooled: newTransport(&opts), fresh: newTransport(&opts),
-		name: fmt.Sprintf("inferprobe-%016x-", rand.Uint64()), long: make(chan struct{}, longEvents),
+		opts: opts, base: base, name: fmt.Sprintf("inferprobe-%016x-", rand.Uint64()), long: make(chan struct{}, longEvents),
 	}
-	c.fresh.MaxIdleConnsPerHost = -1
-	c.request = newRequest(http.MethodPost, under(base, opts.API.path()), &opts)
-	c.request.Header["Accept"] = []string{"text/event-stream"}
-	c.request.Header["Content-Type"] = []string{"application/json"}
+	c.transport, err = http1.New(http1.Options{
+		Origin: base, TLS: opts.TLS, Proxy: http.ProxyFromEnvironment, ConnectTimeout: opts.ConnectTimeout,
+		MaxIdle: opts.MaxInFlight, IdleTimeout: idleConnTimeout,
+	})
+	if err != nil {
+		return nil, c.errorf("", "the endpoint's URL: %v", err)
+	}
+	header := c.header()
+	header.Set("Accept", "text/event-stream")
+	header.Set("Content-Type", "application/json")
+	if c.head, err = c.transport.NewHead(http.MethodPost, under(base, opts.API.path()), header); err != nil {
+		return nil, c.errorf("", "the API key: %v", err) // nothing else in the header comes from outside
+	}
 	return c, nil
 }
 
-// newTransport returns a transport whose connections keep time, speaks HTTP/1.1 only (streams that share a connection
-// would delay each other) and follows no redirect.
-func newTransport(opts *Options) *http.Transport {
-	dialer := &wiretime.Dialer{Timeout: opts.ConnectTimeout}
-	t := &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            dialer.DialContext,
-		TLSHandshakeTimeout:    opts.ConnectTimeout,
-		DisableCompression:     true,
-		MaxIdleConnsPerHost:    opts.MaxInFlight,
-		IdleConnTimeout:        idleConnTimeout,
-		MaxResponseHeaderBytes: maxHeaderBytes,
-		ReadBufferSize:         readBuffer,
-		WriteBufferSize:        writeBuffer,
-		Protocols:              new(http.Protocols),
-	}
-	t.Protocols.SetHTTP1(true)
-	if opts.TLS != nil {
-		t.TLSClientConfig = opts.TLS.Clone()
-	}
-	return t
-}
-
-func newRequest(method string, u *url.URL, opts *Options) *http.Request {
+// header returns what all requests carry.
+func (c *Client) header() http.Header {
 	header := http.Header{
-		"User-Agent":      {"inferprobe/" + opts.Version},
+		"User-Agent":      {"inferprobe/" + c.opts.Version},
 		"Accept-Encoding": {"identity"}, // a proxy that compresses holds tokens back
 	}
-	if opts.APIKey != "" {
-		header["Authorization"] = []string{"Bearer " + opts.APIKey}
+	if c.opts.APIKey != "" {
+		header.Set("Authorization", "Bearer "+c.opts.APIKey)
 	}
-	return &http.Request{
-		Method: method, URL: u, Host: u.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}
+	return header
 }
 
 // Close closes the connections that no request uses.
-func (c *Client) Close() { c.pooled.CloseIdleConnections() }
+func (c *Client) Close() { c.transport.Close() }
 
 // Do sends req and fills res, whatever happens: a refused connection and a cancelled stream are results, too. A request
 // that finds its pooled connection closed by the server, before one byte of an answer, is sent once more on a fresh
 // connection, with a new start time.
-//
-// Where the transport may still be reading req.Body, as after a cancelled send, Do leaves nil in its place, so that its
-// memory is not used again.
 func (c *Client) Do(ctx context.Context, req *probe.Request, res *probe.Result) {
 	res.Reset()
 	res.Request = req
-	stale, wrote := c.attempt(ctx, c.pooled, req, res)
-	if stale {
+	if stale := c.attempt(ctx, false, req, res); stale {
 		res.Reset()
 		res.Request, res.Retries = req, 1
-		var again bool
-		_, again = c.attempt(ctx, c.fresh, req, res)
-		wrote = wrote && again
-	}
-	if !wrote {
-		req.Body = nil
+		c.attempt(ctx, true, req, res)
 	}
 }
 
@@ -135,96 +100,63 @@ type attempt struct {
 	req      *probe.Request
 	res      *probe.Result
 	ctx      context.Context
-	exchange *wiretime.Exchange
+	exchange *http1.Exchange
+	times    *wiretime.Exchange                       // of exchange
 	stamp    func() (at time.Time, lag time.Duration) // of the last read from the connection
 	watch    watch
-	trace    httptrace.ClientTrace
-	body     bytes.Reader
-	ids      [2]string // values of headers
-
-	conn     *wiretime.Conn // nil until there is one
-	reused   bool
-	wrote    atomic.Bool  // the transport is done with the request's body
-	tlsStart atomic.Int64 // offsets from watch.start; the handshake runs in another goroutine, and may outlive us
-	tlsEnd   atomic.Int64
 }
 
-// attempt sends req once. It reports whether the connection was stale, so that nothing is said yet about the endpoint,
-// and whether the transport is done with the body.
-func (c *Client) attempt(
-	ctx context.Context, transport *http.Transport, req *probe.Request, res *probe.Result,
-) (stale, wrote bool) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	a := &attempt{client: c, req: req, res: res, ctx: ctx, exchange: wiretime.NewExchange(firstRead)}
+// attempt sends req once. It reports whether the connection was stale, so that nothing is said yet about the endpoint.
+func (c *Client) attempt(ctx context.Context, fresh bool, req *probe.Request, res *probe.Result) (stale bool) {
+	a := &attempt{client: c, req: req, res: res, ctx: ctx}
 	a.stamp = a.lastRead
-	a.watch.begin(&c.opts, a.exchange.WriteStart, cancel)
+	res.ID = c.name + strconv.FormatUint(c.sends.Add(1), 10)
+	var parent string
+	parent, res.TraceID = newTrace()
+	x, err := c.transport.Open(ctx, fresh, firstRead)
+	if err != nil {
+		a.unconnected(err)
+		return false
+	}
+	defer x.Close()
+	a.exchange, a.times = x, x.Times
+	a.watch.begin(&c.opts, x.Abort)
 	defer a.watch.stop()
 
-	res.ID = c.name + strconv.FormatUint(c.sends.Add(1), 10)
-	a.ids[0] = res.ID
-	a.ids[1], res.TraceID = newTrace()
-	a.listen()
-	r := c.request.WithContext(httptrace.WithClientTrace(ctx, &a.trace))
-	r.Header = maps.Clone(c.request.Header)
-	r.Header["X-Request-Id"] = a.ids[:1:1]
-	r.Header["Traceparent"] = a.ids[1:]
-	a.body.Reset(req.Body)
-	r.Body = io.NopCloser(&a.body) // by these very types net/http knows to send head and body in one write
-	r.ContentLength = int64(len(req.Body))
-	response, err := transport.RoundTrip(r)
+	fields := [...]http1.Field{{Name: "X-Request-Id", Value: res.ID}, {Name: "Traceparent", Value: parent}}
+	x.Send(c.head, fields[:], req.Body)
+	response, err := x.Receive(c.head)
 	a.connection()
 	if err != nil {
-		if a.stale() {
-			return true, a.wrote.Load()
+		if x.Reused && x.Silent() && a.cause() == nil {
+			return true
 		}
-		a.failed(err)
-		return false, a.conn == nil || a.wrote.Load()
+		a.unanswered(err, x.Silent())
+		return false
 	}
 	defer response.Body.Close()
 	res.Status = response.StatusCode
 	a.answer(response)
-	return false, a.wrote.Load()
+	return false
 }
 
-// listen has the transport tell of the connection.
-func (a *attempt) listen() {
-	a.trace = httptrace.ClientTrace{
-		GotConn: func(info httptrace.GotConnInfo) {
-			a.reused = info.Reused
-			if conn, ok := wiretime.From(info.Conn); ok {
-				conn.Begin(a.exchange)
-				a.conn = conn
-			}
-		},
-		WroteRequest: func(httptrace.WroteRequestInfo) { a.wrote.Store(true) },
-	}
-	if a.client.base.Scheme == "https" {
-		a.trace.TLSHandshakeStart = func() { a.tlsStart.Store(int64(time.Since(a.watch.start))) }
-		a.trace.TLSHandshakeDone = func(tls.ConnectionState, error) { a.tlsEnd.Store(int64(time.Since(a.watch.start))) }
-	}
-}
-
-// connection fills in what is known of the connection. The phases of one that was already there are none of ours, nor
-// are those of one that we dialled in vain because another came free first.
+// connection fills in what is known of the connection. The phases of one that was already there are none of ours.
 func (a *attempt) connection() {
-	if a.conn == nil {
+	a.res.Sent = a.times.WriteStart()
+	if a.exchange.Reused {
 		return
 	}
-	a.res.Sent = a.exchange.WriteStart()
-	if a.reused {
-		return
-	}
-	phases := a.conn.Phases()
+	phases := a.exchange.Phases()
 	a.res.NewConn = true
-	a.res.Phases = probe.Phases{DNS: phases.DNS, Connect: phases.Connect}
-	if start, end := a.tlsStart.Load(), a.tlsEnd.Load(); end > start {
-		a.res.Phases.TLS = time.Duration(end - start)
-	}
+	a.res.Phases = probe.Phases{DNS: phases.DNS, Connect: phases.Connect, TLS: phases.TLS}
 }
 
-// stale reports whether the server closed a pooled connection before the request reached it.
-func (a *attempt) stale() bool {
-	return a.reused && a.ctx.Err() == nil && a.exchange.LastRead().At.IsZero()
+// cause returns why the attempt was ended: by one of our limits, or with ctx. It is nil while it was not.
+func (a *attempt) cause() error {
+	if why := a.watch.why(); why != nil {
+		return why
+	}
+	return context.Cause(a.ctx)
 }
 
 // scratch is what reading an answer needs and the next answer can use again.

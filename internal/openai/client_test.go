@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -144,7 +143,7 @@ func TestOutcomes(t *testing.T) {
 		{"endless head", func(c *rawConn) {
 			c.send("HTTP/1.1 200 OK\r\n", strings.Repeat("X-Filler: "+strings.Repeat("x", 1000)+"\r\n", 200))
 			c.hang()
-		}, Options{}, probe.ReasonMalformed, 0, "headers exceeded"},
+		}, Options{}, probe.ReasonMalformed, 0, "longer than 64 KiB"},
 		{"closed in the stream", func(c *rawConn) { c.send(streamHead); c.chunk(token); c.close() }, Options{},
 			probe.ReasonTruncated, 1, "unexpected EOF"},
 		{"closed in the stream, before a token", func(c *rawConn) { c.send(streamHead); c.chunk(role); c.close() }, Options{},
@@ -266,6 +265,19 @@ func TestRequest(t *testing.T) {
 		}
 		if body != `{"stream":true}` {
 			t.Errorf("body %q", body)
+		}
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	for _, opts := range []Options{
+		{BaseURL: "http://localhost/v1", APIKey: "sk-geheim\r\nX-Admin: yes"},
+		{BaseURL: "http://localhost/v1", APIKey: "sk-geheim\x00"},
+		{BaseURL: "http://a b/v1"},
+	} {
+		var e *Error
+		if _, err := New(opts); !errors.As(err, &e) || strings.Contains(e.Detail, "geheim") {
+			t.Errorf("%+v: %v", opts, err)
 		}
 	}
 }
@@ -533,64 +545,6 @@ func TestCancelledBeforeItIsSent(t *testing.T) {
 	newClient(t, server.url(), Options{}).Do(ctx, new(probe.Request), res)
 	if res.Outcome != probe.Incomplete || !res.Sent.IsZero() {
 		t.Errorf("%v, sent %v", res.Outcome, res.Sent)
-	}
-}
-
-// TestBodyStillInUse has a server answer in the middle of the send. The transport may be done with the body by the time
-// Do returns, but not every time.
-func TestBodyStillInUse(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			io.CopyN(io.Discard, conn, 1<<20)
-			(&rawConn{Conn: conn}).document(307, "", "elsewhere")
-			io.Copy(io.Discard, conn)
-			conn.Close()
-		}
-	}()
-	client := newClient(t, "http://"+listener.Addr().String(), Options{})
-	taken := 0
-	for range 20 {
-		req, res := &probe.Request{Body: make([]byte, 64<<20)}, new(probe.Result)
-		if client.Do(t.Context(), req, res); res.Reason != probe.ReasonNotAStream || res.Sent.IsZero() {
-			t.Fatalf("%v %q (%s), sent %v", res.Outcome, res.Reason, res.Detail, res.Sent)
-		}
-		if req.Body == nil {
-			taken++
-			break
-		}
-	}
-	if taken == 0 {
-		t.Error("a body that is being sent was left with the caller every time")
-	}
-	server := startRaw(t, func(c *rawConn) { c.whole(1) })
-	req := &probe.Request{Body: []byte("{}")}
-	if newClient(t, server.url(), Options{}).Do(t.Context(), req, new(probe.Result)); string(req.Body) != "{}" {
-		t.Errorf("the body of a request that was written is %q afterwards", req.Body)
-	}
-}
-
-// TestTransport holds what no short test can see.
-func TestTransport(t *testing.T) {
-	client := newClient(t, "http://localhost/v1", Options{MaxInFlight: 7})
-	for _, transport := range []*http.Transport{client.pooled, client.fresh} {
-		if d := transport.IdleConnTimeout; d <= 0 || d >= 5*time.Second {
-			t.Errorf("connections are kept for %v; uvicorn closes them after 5s", d)
-		}
-		if !transport.DisableCompression || transport.Proxy == nil || transport.Protocols.HTTP2() || transport.MaxConnsPerHost != 0 {
-			t.Errorf("%+v", transport)
-		}
-	}
-	if client.pooled.MaxIdleConnsPerHost != 7 || client.fresh.MaxIdleConnsPerHost >= 0 {
-		t.Error("wrong numbers of idle connections")
 	}
 }
 

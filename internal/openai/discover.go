@@ -253,7 +253,7 @@ func isName(id string) bool {
 // dialect finds out what kind of server it is, by the owner that it gives its models and else by the documents that
 // only one kind has, and its version.
 func (c *Client) dialect(ctx context.Context, listed []listedModel) (Dialect, string) {
-	root := &Client{opts: c.opts, pooled: c.pooled, base: under(c.base, "")}
+	root := &Client{opts: c.opts, transport: c.transport, base: under(c.base, "")}
 	root.base.Path = versionPath.ReplaceAllString(root.base.Path, "")
 	if d := hosted(c.base); d != DialectGeneric {
 		return d, ""

@@ -98,7 +98,7 @@ func (s *stream) tell(req *probe.Request) {
 }
 
 func (a *attempt) lastRead() (at time.Time, lag time.Duration) {
-	stamp := a.exchange.LastRead()
+	stamp := a.times.LastRead()
 	return stamp.At, stamp.Lag
 }
 
@@ -130,7 +130,7 @@ func (s *stream) take(a *attempt, reader *sse.Reader, e *sse.Event) bool {
 	if ev.visible() || tokens > 0 {
 		if s.events == 0 {
 			reader.SetReadSize(0)
-			a.exchange.LimitReads(0)
+			a.times.LimitReads(0)
 		}
 		if s.arrive(e, tokens, known) {
 			a.watch.tokenAt(e.At)

@@ -2,18 +2,17 @@ package openai
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/inferprobe/inferprobe/internal/http1"
 	"github.com/inferprobe/inferprobe/internal/probe"
 )
 
@@ -67,7 +66,7 @@ func (a *attempt) refused(response *http.Response) {
 	}
 	a.res.RetryTime = retryAfter(response.Header, time.Now())
 	body, _ := io.ReadAll(io.LimitReader(response.Body, maxErrorBody))
-	if cause := context.Cause(a.ctx); cause != nil {
+	if cause := a.cause(); cause != nil {
 		a.interrupted(cause)
 		return
 	}
@@ -109,7 +108,7 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 // notAStream is a success that is no event stream.
 func (a *attempt) notAStream(response *http.Response, body io.Reader) {
 	text, err := io.ReadAll(io.LimitReader(body, maxErrorBody))
-	if cause := context.Cause(a.ctx); cause != nil {
+	if cause := a.cause(); cause != nil {
 		a.interrupted(cause)
 		return
 	}
@@ -143,7 +142,7 @@ func hasType(header http.Header, want string) bool {
 // judge says how a stream ended. A whole answer is whole no matter what came after it.
 func (a *attempt) judge(s *stream) {
 	res, finish := a.res, a.res.FinishReason
-	cause := context.Cause(a.ctx)
+	cause := a.cause()
 	switch {
 	case s.errorSent:
 		a.fail(probe.ReasonErrorEvent, "%s", s.problem)
@@ -170,7 +169,7 @@ func (a *attempt) judge(s *stream) {
 func (a *attempt) truncated(s *stream) {
 	how := "the stream ended"
 	if s.cut != nil {
-		how = "the stream was cut off (" + errorText(s.cut) + ")"
+		how = "the stream was cut off (" + s.cut.Error() + ")"
 	}
 	a.fail(probe.ReasonTruncated, "%s after %d events with output, without a finish reason", how, s.events)
 }
@@ -194,34 +193,39 @@ func (a *attempt) interrupted(cause error) {
 	}
 }
 
-// failed is a request that got no response.
-func (a *attempt) failed(err error) {
-	if cause := context.Cause(a.ctx); cause != nil {
+// unconnected is a request that got no connection.
+func (a *attempt) unconnected(err error) {
+	if cause := a.cause(); cause != nil {
 		a.interrupted(cause)
 		return
 	}
-	reason, where := networkReason(err, a.conn != nil, a.tlsStart.Load() > 0), ""
-	if reason == probe.ReasonReset {
-		where = "the connection ended before the response: "
-		if !a.exchange.LastRead().At.IsZero() {
-			where = "the connection ended within the response's head: "
-			if !a.exchange.Ended() {
-				reason, where = probe.ReasonMalformed, "no HTTP response: "
-			}
-		}
-	}
-	a.fail(reason, "%s%s", where, errorText(err))
+	a.fail(connectReason(err), "%v", err)
 }
 
-// networkReason classifies an error that came in place of a response, by how far the request had come.
-func networkReason(err error, connected, handshake bool) probe.Reason {
+// unanswered is a request that got no response, or, where the server was not silent, none that can be read.
+func (a *attempt) unanswered(err error, silent bool) {
+	if cause := a.cause(); cause != nil {
+		a.interrupted(cause)
+		return
+	}
+	reason, where := probe.ReasonReset, "the connection ended before the response: "
+	if !silent {
+		where = "the connection ended within the response's head: "
+		if !a.times.Ended() {
+			reason, where = probe.ReasonMalformed, "no HTTP response: "
+		}
+	}
+	a.fail(reason, "%s%v", where, err)
+}
+
+// connectReason classifies an error that came in place of a connection.
+func connectReason(err error) probe.Reason {
 	var dns *net.DNSError
+	var handshake *http1.TLSError
 	switch {
-	case connected:
-		return probe.ReasonReset
 	case errors.As(err, &dns):
 		return probe.ReasonDNS
-	case handshake:
+	case errors.As(err, &handshake):
 		return probe.ReasonTLS
 	}
 	return probe.ReasonConnect
@@ -230,13 +234,4 @@ func networkReason(err error, connected, handshake bool) probe.Reason {
 func (a *attempt) fail(reason probe.Reason, format string, args ...any) {
 	a.res.Outcome, a.res.Reason = probe.Failed, reason
 	a.res.Detail = cmp.Or(redact(fmt.Sprintf(format, args...), a.client.opts.APIKey), "the server gave no readable reason")
-}
-
-// errorText returns err without the URL that some errors of net/http repeat.
-func errorText(err error) string {
-	var in *url.Error
-	if errors.As(err, &in) {
-		err = in.Err
-	}
-	return err.Error()
 }

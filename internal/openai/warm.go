@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/inferprobe/inferprobe/internal/http1"
 	"github.com/inferprobe/inferprobe/internal/probe"
 )
 
@@ -27,12 +27,16 @@ const (
 func (c *Client) Warm(ctx context.Context, n int) (opened, failed int) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.ConnectTimeout+documentTimeout)
 	defer cancel()
+	head, err := c.transport.NewHead(http.MethodGet, under(c.base, "/models"), c.header())
+	if err != nil {
+		return 0, n
+	}
 	var connected, done sync.WaitGroup
 	var ready atomic.Int64
 	connected.Add(n)
 	for range n {
 		done.Go(func() {
-			response, err := c.pooled.RoundTrip(newRequest(http.MethodGet, under(c.base, "/models"), &c.opts).WithContext(ctx))
+			response, err := c.send(ctx, head, false)
 			connected.Done()
 			if err != nil {
 				return
@@ -50,30 +54,54 @@ func (c *Client) Warm(ctx context.Context, n int) (opened, failed int) {
 	return opened, n - opened
 }
 
+// send sends a request without a body. What got a connection but no answer returns an unansweredError.
+func (c *Client) send(ctx context.Context, head *http1.Head, fresh bool) (*http.Response, error) {
+	x, err := c.transport.Open(ctx, fresh, 0)
+	if err != nil {
+		return nil, err
+	}
+	x.Send(head, nil, nil)
+	response, err := x.Receive(head)
+	if err == nil {
+		return response, nil
+	}
+	defer x.Close()
+	if x.Reused && x.Silent() && ctx.Err() == nil { // the server has closed it meanwhile
+		return c.send(ctx, head, true)
+	}
+	return nil, &unansweredError{err}
+}
+
+// unansweredError is what ended a request after it had got its connection.
+type unansweredError struct{ error }
+
 // get asks for a document at path under base and returns its head and body. The error is an *Error.
 func (c *Client) get(ctx context.Context, path string) (*http.Response, []byte, error) {
 	limit := c.opts.ConnectTimeout + documentTimeout
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	var connected, handshake atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn:           func(httptrace.GotConnInfo) { connected.Store(true) },
-		TLSHandshakeStart: func() { handshake.Store(true) },
-	})
 	where := under(c.base, path)
-	response, err := c.pooled.RoundTrip(newRequest(http.MethodGet, where, &c.opts).WithContext(ctx))
+	head, err := c.transport.NewHead(http.MethodGet, where, c.header())
+	if err != nil {
+		return nil, nil, c.errorf("", "%s: %v", where, err)
+	}
+	response, err := c.send(ctx, head, false)
+	var unanswered *unansweredError
+	if err != nil && !errors.As(err, &unanswered) {
+		return nil, nil, c.errorf(connectReason(err), "%s: %v", where, err)
+	}
+	var body []byte
 	if err == nil {
 		defer response.Body.Close()
-		var body []byte
-		if body, err = io.ReadAll(io.LimitReader(response.Body, maxDocument)); err == nil {
-			return response, body, nil
-		}
+		body, err = io.ReadAll(io.LimitReader(response.Body, maxDocument))
 	}
-	if connected.Load() && errors.Is(err, context.DeadlineExceeded) {
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return nil, nil, c.errorf(probe.ReasonTimeoutTotal, "%s: connected, but no answer within %v: the server is stuck or overloaded", where, limit)
+	case err != nil:
+		return nil, nil, c.errorf(probe.ReasonReset, "%s: %v", where, err)
 	}
-	reason := networkReason(err, connected.Load(), handshake.Load())
-	return nil, nil, c.errorf(reason, "%s: %s", where, errorText(err))
+	return response, body, nil
 }
 
 // errorf returns an error without secrets and control characters.

@@ -27,10 +27,10 @@ func TestWatch(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ctx, cancel := context.WithCancelCause(t.Context())
+				ctx, abort := context.WithCancel(t.Context())
 				start := time.Now()
 				var w watch
-				w.begin(&opts, func() time.Time { return start }, cancel)
+				w.begin(&opts, abort)
 				var group sync.WaitGroup
 				group.Go(func() {
 					for _, at := range test.tokens {
@@ -44,8 +44,8 @@ func TestWatch(t *testing.T) {
 					}
 				})
 				<-ctx.Done()
-				if cause := context.Cause(ctx); !errors.Is(cause, test.cause) || time.Since(start) != test.after {
-					t.Errorf("cancelled after %v: %v; want after %v: %v", time.Since(start), cause, test.after, test.cause)
+				if cause := w.why(); !errors.Is(cause, test.cause) || time.Since(start) != test.after {
+					t.Errorf("aborted after %v: %v; want after %v: %v", time.Since(start), cause, test.after, test.cause)
 				}
 				w.stop()
 				group.Wait()
@@ -61,38 +61,15 @@ func everySecond(n int) (all []time.Duration) {
 	return all
 }
 
-func TestWatchWaitsForTheConnection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		opts := Options{FirstTokenTimeout: time.Second, IdleTimeout: time.Second, TotalTimeout: 5 * time.Second}
-		ctx, cancel := context.WithCancelCause(t.Context())
-		start := time.Now()
-		sent := start.Add(3500 * time.Millisecond)
-		var w watch
-		w.begin(&opts, func() time.Time {
-			if time.Now().Before(sent) {
-				return time.Time{}
-			}
-			return sent
-		}, cancel)
-		<-ctx.Done()
-		if after := time.Since(start); after != 4500*time.Millisecond {
-			t.Errorf("cancelled after %v, want 4.5s: a second after the send", after)
-		}
-		w.stop()
-	})
-}
-
 func TestStoppedWatchLeavesNothingBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		opts := Options{FirstTokenTimeout: time.Second, IdleTimeout: time.Second, TotalTimeout: time.Second}
-		start := time.Now()
-		ctx, cancel := context.WithCancelCause(t.Context())
 		var w watch
-		w.begin(&opts, func() time.Time { return start }, cancel)
+		w.begin(&opts, func() { t.Error("a stopped watch aborts") })
 		w.stop()
 		time.Sleep(time.Minute)
-		if cause := context.Cause(ctx); cause != context.Canceled {
-			t.Errorf("cause %v, want that of an ended context", cause)
+		if why := w.why(); why != nil {
+			t.Errorf("a stopped watch says %v", why)
 		}
 	})
 }

@@ -168,13 +168,13 @@ func (r *recording) playWith(client *Client, req *probe.Request, res *probe.Resu
 	res.Request, res.Sent = req, p.base
 	a := &attempt{
 		client: client, req: req, res: res, ctx: ctx,
-		exchange: wiretime.NewExchange(0), stamp: func() (time.Time, time.Duration) { return p.now, 0 },
+		times: wiretime.NewExchange(0), stamp: func() (time.Time, time.Duration) { return p.now, 0 },
 	}
-	a.watch.begin(&client.opts, func() time.Time { return p.base }, cancel)
+	a.watch.begin(&client.opts, func() {})
 	defer a.watch.stop()
-	response, err := http.ReadResponse(bufio.NewReaderSize(p, readBuffer), client.request)
+	response, err := http.ReadResponse(bufio.NewReader(p), &http.Request{Method: http.MethodPost, URL: client.base})
 	if err != nil {
-		a.failed(err)
+		a.unanswered(err, p.now.IsZero())
 		return
 	}
 	res.Status = response.StatusCode

@@ -55,15 +55,13 @@ func pair(ctx context.Context) (sender net.Conn, receiver *wiretime.Conn, err er
 		return nil, nil, err
 	}
 	defer l.Close()
-	conn, err := new(wiretime.Dialer).DialContext(ctx, "tcp", l.Addr().String())
-	if err != nil {
+	if receiver, err = new(wiretime.Dialer).Dial(ctx, l.Addr().String()); err != nil {
 		return nil, nil, err
 	}
 	if sender, err = l.Accept(); err != nil {
-		conn.Close()
+		receiver.Close()
 		return nil, nil, err
 	}
-	receiver, _ = wiretime.From(conn)
 	return sender, receiver, nil
 }
 

@@ -3,7 +3,7 @@
 // much it was late.
 //
 // On Linux the time is that of SO_TIMESTAMPNS; elsewhere, and for a read to which the kernel gives no time, it is the
-// clock when the read returned.
+// clock when the read returned. Under TLS the time of a read is that of the raw read in which its record ended.
 package wiretime
 
 import (
@@ -134,33 +134,18 @@ func New(tcp *net.TCPConn) *Conn {
 	return c
 }
 
-// From returns the Conn under c, which may be wrapped in connections that tell what they wrap by a method NetConn, as
-// *tls.Conn does. Under TLS the time of a read is that of the raw read in which its record ended.
-func From(c net.Conn) (*Conn, bool) {
-	for c != nil {
-		switch conn := c.(type) {
-		case *Conn:
-			return conn, true
-		case interface{ NetConn() net.Conn }:
-			c = conn.NetConn()
-		default:
-			return nil, false
-		}
-	}
-	return nil, false
-}
-
 // Begin makes x the record of what follows, in place of the one before.
 func (c *Conn) Begin(x *Exchange) { c.exchange.Store(x) }
 
 // Phases returns what Dialer measured when it opened the connection.
 func (c *Conn) Phases() Phases { return c.phases }
 
-// NetConn returns the connection underneath.
-func (c *Conn) NetConn() net.Conn { return c.Conn }
+// Quiet reports whether nothing waits to be read: no data, and not the connection's end. Where that cannot be seen
+// without reading, as without the kernel's times, it says so of every connection.
+func (c *Conn) Quiet() bool { return c.kernel == nil || c.kernel.quiet() }
 
 // Read reads as net.TCPConn does and records the time of what it read. The exchange that counts is the one at the
-// moment the data are taken: net/http has a read waiting on an idle connection when the next exchange begins.
+// moment the data are taken, not when the read began to wait for them.
 func (c *Conn) Read(p []byte) (int, error) {
 	var n int
 	var err error

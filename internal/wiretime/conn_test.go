@@ -2,7 +2,6 @@ package wiretime
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -28,7 +27,7 @@ func pair(t testing.TB) (*Conn, *net.TCPConn) {
 	}
 	defer listener.Close()
 	dialer := Dialer{Timeout: 10 * time.Second}
-	ours, err := dialer.DialContext(t.Context(), "tcp", listener.Addr().String())
+	ours, err := dialer.Dial(t.Context(), listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +36,7 @@ func pair(t testing.TB) (*Conn, *net.TCPConn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ours.Close(); theirs.Close() })
-	return ours.(*Conn), theirs.(*net.TCPConn)
+	return ours, theirs.(*net.TCPConn)
 }
 
 // withoutKernel makes c read as it does where the system gives no receive times.
@@ -367,16 +366,42 @@ func TestConcurrentUse(t *testing.T) {
 	theirs.Close()
 }
 
-func TestFrom(t *testing.T) {
+func TestQuiet(t *testing.T) {
 	ours, theirs := pair(t)
-	if c, ok := From(tls.Client(tls.Client(ours, &tls.Config{}), &tls.Config{})); !ok || c != ours {
-		t.Errorf("From(tls over tls) = %v, %v", c, ok)
+	if ours.kernel == nil {
+		t.Skip("it cannot be seen without the kernel's times")
 	}
-	if c, ok := From(theirs); ok {
-		t.Errorf("From(a foreign connection) = %v, true", c)
+	if !ours.Quiet() {
+		t.Error("a fresh connection is not quiet")
 	}
-	if _, ok := From(nil); ok {
-		t.Error("From(nil) = true")
+	if _, err := theirs.Write([]byte("ab")); err != nil {
+		t.Fatal(err)
+	}
+	untilItComes(t, ours)
+	if ours.Quiet() { // looking took nothing
+		t.Error("a connection with data is quiet")
+	}
+	if n, err := ours.Read(make([]byte, 9)); n != 2 || err != nil {
+		t.Fatal(n, err)
+	}
+	if !ours.Quiet() {
+		t.Error("a connection whose data have been read is not quiet")
+	}
+	theirs.Close()
+	untilItComes(t, ours)
+	ours.Close()
+	if ours.Quiet() {
+		t.Error("a closed connection is quiet")
+	}
+}
+
+// untilItComes waits until c is not quiet any more.
+func untilItComes(t *testing.T, c *Conn) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); c.Quiet(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing is seen to have come")
+		}
 	}
 }
 
@@ -388,31 +413,31 @@ func TestDialer(t *testing.T) {
 	address := listener.Addr().String()
 	dialer := Dialer{Timeout: 10 * time.Second}
 
-	conn, err := dialer.DialContext(t.Context(), "tcp", address)
+	conn, err := dialer.Dial(t.Context(), address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := conn.(*Conn).Phases(); p.DNS != 0 || p.Connect <= 0 {
+	if p := conn.Phases(); p.DNS != 0 || p.Connect <= 0 {
 		t.Errorf("phases of a literal address %+v, want no lookup and a connect time", p)
 	}
 	conn.Close()
 
-	conn, err = dialer.DialContext(t.Context(), "tcp", strings.Replace(address, "127.0.0.1", "localhost", 1))
+	conn, err = dialer.Dial(t.Context(), strings.Replace(address, "127.0.0.1", "localhost", 1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := conn.(*Conn).Phases(); p.DNS <= 0 || p.Connect <= 0 {
+	if p := conn.Phases(); p.DNS <= 0 || p.Connect <= 0 {
 		t.Errorf("phases of a name %+v, want both", p)
 	}
 	conn.Close()
 
 	listener.Close()
-	if conn, err := dialer.DialContext(t.Context(), "tcp", address); !errors.Is(err, syscall.ECONNREFUSED) || conn != nil {
+	if conn, err := dialer.Dial(t.Context(), address); !errors.Is(err, syscall.ECONNREFUSED) || conn != nil {
 		t.Errorf("dial of a closed port = %v, %v", conn, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := dialer.DialContext(ctx, "tcp", address); err == nil {
+	if _, err := dialer.Dial(ctx, address); err == nil {
 		t.Error("dial with a cancelled context succeeded")
 	}
 }

@@ -2,6 +2,7 @@ package wiretime
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http/httptrace"
 	"sync/atomic"
@@ -13,9 +14,8 @@ type Dialer struct {
 	Timeout time.Duration // for name lookup and connection together; 0 = the system's own
 }
 
-// DialContext opens a connection as net.Dialer does, and measures name lookup and connection apart. The connection is a
-// *Conn on TCP networks.
-func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+// Dial opens a TCP connection to a host and port, and measures name lookup and connection apart.
+func (d *Dialer) Dial(ctx context.Context, address string) (*Conn, error) {
 	start := time.Now()
 	var lookupStart, lookup atomic.Int64 // atomic, since nothing says in which goroutine the trace is called
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
@@ -23,13 +23,14 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 		DNSDone:  func(httptrace.DNSDoneInfo) { lookup.Store(int64(time.Since(start)) - lookupStart.Load()) },
 	})
 	dialer := net.Dialer{Timeout: d.Timeout}
-	conn, err := dialer.DialContext(ctx, network, address)
+	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
-		return conn, nil
+		conn.Close()
+		return nil, fmt.Errorf("a connection to %s is a %T, not one of TCP", address, conn)
 	}
 	total := time.Since(start)
 	c := New(tcp)

@@ -20,7 +20,8 @@ type kernelReader struct {
 	tcp   *net.TCPConn
 	raw   syscall.RawConn
 	limit func(n int) int       // how many of n bytes may be taken now
-	recv  func(fd uintptr) bool // made once: a closure made for each read would be allocated
+	recv  func(fd uintptr) bool // these two are made once: a closure made for each read would be allocated
+	peek  func(fd uintptr) bool
 
 	mu     sync.Mutex
 	size   int  // of the buffer
@@ -31,6 +32,8 @@ type kernelReader struct {
 	oob    [64]byte // one control message of a timespec takes 32
 	n      int
 	err    error
+	empty  bool    // nothing was there to peek at
+	peeked [1]byte // where it would have gone
 }
 
 // newKernelReader switches the socket's receive times on. It returns nil where the system has none.
@@ -47,7 +50,7 @@ func newKernelReader(tcp *net.TCPConn, limit func(n int) int) *kernelReader {
 		return nil
 	}
 	k := &kernelReader{tcp: tcp, raw: raw, limit: limit}
-	k.recv = k.recvmsg
+	k.recv, k.peek = k.recvmsg, k.look
 	k.msg.Iov = &k.iov
 	k.msg.SetIovlen(1)
 	k.msg.Control = &k.oob[0]
@@ -101,6 +104,22 @@ func (k *kernelReader) recvmsg(fd uintptr) bool {
 		}
 		return true
 	}
+}
+
+// quiet reports whether there is nothing to read, not even an end.
+func (k *kernelReader) quiet() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.empty = false
+	return k.raw.Read(k.peek) == nil && k.empty
+}
+
+// look looks at what is there without taking it.
+func (k *kernelReader) look(fd uintptr) bool {
+	_, _, errno := unix.Syscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&k.peeked)), uintptr(len(k.peeked)), //nolint:gosec // as package unsafe allows: (4)
+		unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+	k.empty = errno == unix.EAGAIN
+	return true
 }
 
 // timeOf finds the receive time among the control messages of a read, in nanoseconds since 1970; 0 if it is not there.

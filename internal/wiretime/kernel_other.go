@@ -15,3 +15,5 @@ func newKernelReader(*net.TCPConn, func(n int) int) *kernelReader { return nil }
 func (*kernelReader) read([]byte) (n int, t taken, err error) {
 	return 0, taken{}, errors.ErrUnsupported
 }
+
+func (*kernelReader) quiet() bool { return true }
