@@ -25,6 +25,7 @@ const (
 	endpointInfo   = "inferprobe_endpoint_info"
 	objective      = "inferprobe_objective_seconds"
 	objectiveError = "inferprobe_objective_error_ratio"
+	canaryInterval = "inferprobe_canary_interval_seconds"
 	probePaused    = "inferprobe_probe_paused"
 	tokensLeft     = "inferprobe_token_budget_remaining"
 

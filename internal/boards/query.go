@@ -176,6 +176,14 @@ func (s scope) overdue(by string) string {
 		s.last(by, cycleDuration), per("max", by, s.of(cycles)))
 }
 
+// silent returns for how many seconds the canary has said nothing, for more than an hour and twice its interval, although
+// neither a cycle keeps it from that nor a want of tokens.
+func (s scope) silent(by string) string {
+	return fmt.Sprintf("time() - (%s > 0)\n> 3600 + 2 * (%s > 0)\nunless %s == 1 unless %s == 0",
+		per("max", by, s.of(lastProbe)), per("max", by, s.of(canaryInterval)), per("max", by, s.of(cycleInProgress)),
+		per("min", by, s.of(tokensLeft)))
+}
+
 // States of an endpoint, the worst one highest.
 const (
 	stateFine = iota
@@ -219,6 +227,7 @@ func (s scope) state(by string) string {
 		code(stateWorse, per("max", by, s.of(regressionDetected))+" == 1"),
 		code(stateUntrusted, per("max", by, s.of(stageValid))+" == 0"),
 		code(stateOverdue, s.overdue(by)),
+		code(stateOverdue, s.silent(by)),
 		code(stateNoTokens, per("min", by, s.of(tokensLeft))+" == 0"),
 		code(stateFine, success+" == 1"),
 		code(stateWaiting, per("max", by, s.of(cycles))),
