@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"math"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -80,26 +81,37 @@ func TestCanary(t *testing.T) {
 	}
 }
 
-// TestCanaryIntervalIsShown: from the start, and still when the model is discovered, which renames the series.
-func TestCanaryIntervalIsShown(t *testing.T) {
+// TestConfigurationIsShown: the canary's interval and the objectives are metrics from the start, without any cycle, and
+// still when the model is discovered, which renames the series.
+func TestConfigurationIsShown(t *testing.T) {
 	_, url := simtest.Start(t, quick())
 	named, without := withCanary("named", url, 50*time.Millisecond), endpoint("without", nobody)
 	named.Model = ""
+	named.Objectives.TimeToFirstTokenP90, named.Objectives.ErrorRate = 250*time.Millisecond, 0.05
 	h := start(t, named, without)
-	check := func(want float64, labels ...string) {
+	check := func(endpoint, model string, interval, firstToken, errors float64) {
 		t.Helper()
-		if got, ok := h.value(t, "canary_interval_seconds", labels...); got != want || !ok {
-			t.Errorf("the interval of %v is %v s (%v), want %v s", labels, got, ok, want)
+		labels := []string{"endpoint", endpoint, "model", model}
+		for name, want := range map[string]float64{
+			"canary_interval_seconds": interval, "objective_seconds": firstToken, "objective_error_ratio": errors,
+		} {
+			of := labels
+			if name == "objective_seconds" {
+				of = append(of, "signal", "time_to_first_token")
+			}
+			if got, ok := h.value(t, name, of...); !ok || got != want && !(math.IsNaN(got) && math.IsNaN(want)) {
+				t.Errorf("%s%v is %v (%v), want %v", name, of, got, ok, want)
+			}
 		}
 	}
-	check(0.05, "endpoint", "named", "model", "")
-	check(0, "endpoint", "without")
+	check("named", "", 0.05, 0.25, 0.05)
+	check("without", "", 0, math.NaN(), math.NaN())
 	stop := h.serve(t)
 	until(t, "a request to the model", func() bool {
 		n, _ := h.value(t, "requests_total", "endpoint", "named", "model", sim.DefaultModel, "stage", "canary")
 		return n > 0
 	})
-	check(0.05, "endpoint", "named", "model", sim.DefaultModel)
+	check("named", sim.DefaultModel, 0.05, 0.25, 0.05)
 	stop()
 }
 

@@ -128,6 +128,7 @@ func (d *Daemon) show(p *endpointProbe, last *probe.Cycle) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	m.Objectives(p.config.Objectives.Probe())
 	m.CanaryInterval(p.config.Canary.Interval)
 	m.Paused(p.status.paused)
 	p.metrics = m

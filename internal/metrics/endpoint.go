@@ -42,6 +42,8 @@ type Endpoint struct {
 	next    time.Time    // when the next cycle is due
 	last    *probe.Cycle // the last one that ran to its end
 	server  string       // what answers, as the last cycle found out
+
+	objectives probe.Objectives
 }
 
 // phases are the children of connection_phase_duration_seconds.
@@ -137,7 +139,7 @@ func (e *Endpoint) replace(old *Endpoint) map[string]*failures {
 	defer old.mu.Unlock()
 	old.closed = true
 	kept := make(map[string]*failures)
-	e.running, e.next = old.running, old.next
+	e.running, e.next, e.objectives = old.running, old.next, old.objectives
 	if old.endpoint.Model == e.endpoint.Model {
 		e.last, e.server, e.strange = old.last, old.server, old.strange
 		for name, s := range old.stages {
@@ -367,6 +369,13 @@ func (e *Endpoint) answered(success bool, at time.Time) {
 	if success {
 		e.lastSuccess.Set(timestamp(at))
 	}
+}
+
+// Objectives says what the endpoint should keep.
+func (e *Endpoint) Objectives(o probe.Objectives) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.objectives = o
 }
 
 // CanaryInterval says how often the canary sends a request; 0 says that there is none.

@@ -52,10 +52,10 @@ func describeLastCycle() lastCycleDescs {
 			"Highest rate at which the endpoint kept its objectives, in the last whole cycle; NaN without objectives.",
 			endpoint),
 		objective: desc("objective_seconds",
-			"Objective for the 90th percentile of a signal, as of the last whole cycle; NaN where none is set.",
+			"Objective for the 90th percentile of a signal, as configured; NaN where none is set.",
 			append(endpoint[:2:2], "signal")),
 		objectiveErrors: desc("objective_error_ratio",
-			"Objective for the share of requests that fail, as of the last whole cycle; NaN where none is set.", endpoint),
+			"Objective for the share of requests that fail, as configured; NaN where none is set.", endpoint),
 		findings: desc("cycle_findings",
 			"Stages of the last whole cycle that have a finding on their measurement, by which.",
 			append(endpoint[:2:2], "reason")),
@@ -121,12 +121,13 @@ func (l *lastCycles) Collect(ch chan<- prometheus.Metric) {
 	d := &l.metrics.lastCycle
 	for _, e := range l.metrics.all() {
 		e.mu.RLock()
-		last, names, closed := e.last, e.stageNames(), e.closed
+		last, names, closed, objectives := e.last, e.stageNames(), e.closed, e.objectives
 		e.mu.RUnlock()
 		if closed {
 			continue
 		}
 		d.collectCycle(ch, e.endpoint, last)
+		d.collectObjectives(ch, e.endpoint, objectives)
 		for _, name := range names {
 			d.collectStage(ch, e.endpoint, name, stageOf(last, name))
 		}
@@ -169,7 +170,6 @@ func (d *lastCycleDescs) collectCycle(ch chan<- prometheus.Metric, ep probe.Endp
 	gauge(d.capacityHigh, high)
 	gauge(d.capacityTokens, tokens)
 	gauge(d.objectiveCapacity, objective)
-	d.collectObjectives(ch, ep, c)
 	d.collectRegression(ch, ep, c)
 	for _, name := range probe.FindingNames() {
 		ch <- prometheus.MustNewConstMetric(d.findings, prometheus.GaugeValue, stagesWith(c, name), ep.Name, ep.Model,
@@ -191,12 +191,9 @@ func stagesWith(c *probe.Cycle, name probe.FindingName) float64 {
 	return n
 }
 
-// collectObjectives sends what the endpoint should keep, so that panels and alerts can hold the values against it.
-func (d *lastCycleDescs) collectObjectives(ch chan<- prometheus.Metric, ep probe.Endpoint, c *probe.Cycle) {
-	var o probe.Objectives
-	if c != nil {
-		o = c.Objectives
-	}
+// collectObjectives sends what the endpoint should keep, so that panels and alerts can hold the values against it: those
+// of the canary too, which may be all that there are.
+func (d *lastCycleDescs) collectObjectives(ch chan<- prometheus.Metric, ep probe.Endpoint, o probe.Objectives) {
 	limit := func(d *prometheus.Desc, v float64, labels ...string) {
 		if v == 0 {
 			v = math.NaN()

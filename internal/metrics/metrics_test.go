@@ -146,6 +146,7 @@ func fill(m *metrics.Metrics, stages ...string) *metrics.Endpoint {
 	e.CycleEnded(cycle())
 	e.NextStart(start.Add(6 * time.Hour))
 	e.CanaryInterval(time.Minute)
+	e.Objectives(cycle().Objectives)
 	e.Skipped(metrics.SkipOverrun)
 	m.Reloaded(true, start)
 	return e
