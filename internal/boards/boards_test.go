@@ -109,9 +109,9 @@ type decodedPanel struct {
 }
 
 type decodedTarget struct {
-	RefID, Expr, Format, LegendFormat string
-	Instant, Range, Exemplar          bool
-	Datasource                        reference
+	RefID, Expr, Format, LegendFormat, Interval string
+	Instant, Range, Exemplar                    bool
+	Datasource                                  reference
 }
 
 type decodedVariable struct {
@@ -233,6 +233,10 @@ func checkTargets(t *testing.T, name string, p decodedPanel) {
 				q.Range)
 		}
 		refs[q.RefID] = true
+		if counts := strings.Contains(q.Expr, "increase(") && strings.Contains(q.Expr, "$__rate_interval"); q.Range &&
+			counts != (q.Interval == "$__rate_interval") {
+			t.Errorf("%s: %q: query %s steps by %q: windows of counts must not overlap", name, p.Title, q.RefID, q.Interval)
+		}
 		if q.Format != "table" && q.LegendFormat == "" {
 			t.Errorf("%s: %q: query %s has no legend", name, p.Title, q.RefID)
 		}

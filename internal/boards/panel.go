@@ -78,7 +78,17 @@ func now(t *prometheus.DataqueryBuilder) { t.Instant().Format(prometheus.PromQue
 
 func nowAsTable(t *prometheus.DataqueryBuilder) { t.Instant().Format(prometheus.PromQueryFormatTable) }
 
-func asBuckets(t *prometheus.DataqueryBuilder) { t.Range().Format(prometheus.PromQueryFormatHeatmap) }
+func asBuckets(t *prometheus.DataqueryBuilder) {
+	counted(t.Range().Format(prometheus.PromQueryFormatHeatmap))
+}
+
+func countsOverTime(t *prometheus.DataqueryBuilder) {
+	overTime(t)
+	counted(t)
+}
+
+// counted makes a step as long as the window of increase: shorter ones would show each event in several.
+func counted(t *prometheus.DataqueryBuilder) { t.Interval("$__rate_interval") }
 
 // datasource is the one that the board's variable selects.
 func datasource() common.DataSourceRef {
@@ -102,8 +112,11 @@ func tooltip() *common.VizTooltipOptionsBuilder {
 
 // graph draws series over time.
 func graph(h head, queries ...query) *timeseries.PanelBuilder {
-	return fill(timeseries.NewPanelBuilder(), h, queries, overTime).
-		Legend(legend()).Tooltip(tooltip()).LineWidth(1).FillOpacity(8).
+	return drawn(fill(timeseries.NewPanelBuilder(), h, queries, overTime))
+}
+
+func drawn(p *timeseries.PanelBuilder) *timeseries.PanelBuilder {
+	return p.Legend(legend()).Tooltip(tooltip()).LineWidth(1).FillOpacity(8).
 		ShowPoints(common.VisibilityModeAuto).SpanNulls(common.BoolOrFloat64{Bool: cog.ToPtr(false)})
 }
 
@@ -125,7 +138,8 @@ func ratios(h head, queries ...query) *timeseries.PanelBuilder {
 
 // bars draws counts over time, stacked.
 func bars(h head, queries ...query) *timeseries.PanelBuilder {
-	return lines(h, queries...).DrawStyle(common.GraphDrawStyleBars).FillOpacity(80).LineWidth(0).
+	return drawn(fill(timeseries.NewPanelBuilder(), h, queries, countsOverTime)).Min(0).
+		DrawStyle(common.GraphDrawStyleBars).FillOpacity(80).LineWidth(0).
 		ShowPoints(common.VisibilityModeNever).
 		Stacking(common.NewStackingConfigBuilder().Mode(common.StackingModeNormal).Group("A")).
 		Legend(legend().Calcs([]string{}))
