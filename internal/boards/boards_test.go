@@ -372,6 +372,7 @@ func fixedWindows() map[string]string {
 var fixedTarget = regexp.MustCompile(`\b(job|instance)(=|=~|!=|!~)"[^$]`)
 
 func TestQueryConventions(t *testing.T) {
+	rules := recordings(t)
 	for name, d := range decode(t) {
 		for _, e := range expressions(d) {
 			if m := fixedTarget.FindString(e.expr); m != "" {
@@ -382,7 +383,7 @@ func TestQueryConventions(t *testing.T) {
 					t.Errorf("%s: %s looks back %s instead of $__rate_interval", name, e.where, m[1])
 				}
 			}
-			checkExpression(t, name+": "+e.where, substitute(e.expr), nil)
+			checkExpression(t, name+": "+e.where, substitute(e.expr), rules)
 		}
 	}
 }

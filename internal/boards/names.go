@@ -70,6 +70,9 @@ const (
 	hostTrusted      = "inferprobe_host_trusted"
 )
 
+// recorded is a series of each endpoint, which rules record: without it there are none, and no alert means nothing.
+const recorded = "job_endpoint_model:inferprobe_objective_error_ratio:or_default"
+
 // Values of the label `signal` of objective.
 const (
 	signalFirstToken = "time_to_first_token"

@@ -65,8 +65,9 @@ func (b *board) overviewSummary(s scope) {
 			"with the worst of it: down, requests fail, misses objectives, worse than before, overdue. One that is paused is " +
 			"not among them.", words, 12, 5}, query{trouble, "{{endpoint}}"}).
 			Mappings([]dashboard.ValueMapping{stateMapping()}).TextMode(common.BigValueTextModeValueAndName),
-		lamp(head{"Alerts firing", "Alerts of inferprobe's rules that fire now.", plain, 4, 5},
-			query{"count(" + alerts + ") or vector(0)", "alerts"}).Thresholds(from("green", step{1, "red"})),
+		lamp(head{"Alerts firing", "Alerts of inferprobe's rules that fire now. Needs the rules of dashboards/rules.", plain, 4, 5},
+			query{"count(" + alerts + ") or 0 * count(" + foreign(recorded, []string{"endpoint"}) + ")", "alerts"}).
+			Thresholds(from("green", step{1, "red"})).NoValue("no rules"),
 		figure(head{"Oldest result",
 			"Time since the endpoint that was measured the longest ago was measured. Compare it with the interval of " +
 				"its canary, or of its sweep if it has none.", seconds, 4, 5},
