@@ -89,15 +89,18 @@ func (b *board) proberSchedule(s scope) {
 	running := mapping(meaning{1, "cycle runs", "blue"}, meaning{0, "waits", "transparent"})
 	paused := mapping(meaning{1, "paused", "light-blue"}, meaning{0, "", "transparent"})
 	of := func(metric string) string { return per("max", byEndpoint, s.of(metric)) }
+	shown := func(counter string) string {
+		return "round(" + per("sum", byEndpoint, "increase("+s.of(counter)+"[$__range])") + ")"
+	}
 	b.add(
 		states(head{"When each endpoint was measured", "The cycles of each endpoint. Those of one group never overlap.",
 			words, 24, 7}, running, query{of(cycleInProgress), "{{endpoint}}"}),
-		grid(head{"Schedule", "When each endpoint was measured, for how long, and when it is due again. The last whole cycle, " +
-			"whose values are shown, is an older one where later ones failed.", plain, 24, 8},
+		grid(head{"Schedule", "When each endpoint was measured, for how long, and when it is due again. Cycles and failed ones " +
+			"are those of the time shown. The last whole cycle, whose values are shown, is an older one where later ones failed.", plain, 24, 8},
 			order{"Ended, ago", true}, []column{
 				{name: "Endpoint", label: "endpoint", link: toEndpoint("${__value.text}")},
-				{name: "Cycles", expr: of(cycles), width: 70},
-				{name: "Failed", expr: per("sum", byEndpoint, s.of(cycleFailures)),
+				{name: "Cycles", expr: shown(cycles), width: 70},
+				{name: "Failed", expr: shown(cycleFailures),
 					colour: from("transparent", step{1, "semi-dark-orange"}), width: 70},
 				{name: "Ended, ago", expr: "time() - (" + of(cycleLastEnd) + " > 0)", unit: seconds, width: 105},
 				{name: "Whole one, ago", expr: "time() - (" + of(cycleLastCompleted) + " > 0)", unit: seconds, width: 120},
