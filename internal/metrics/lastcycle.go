@@ -49,7 +49,8 @@ func describeLastCycle() lastCycleDescs {
 			"Output tokens per second that the endpoint generated when it was given all it takes, in the last whole "+
 				"cycle.", endpoint),
 		objectiveCapacity: desc("slo_capacity_requests_per_second",
-			"Highest rate at which the endpoint kept its objectives, in the last whole cycle; NaN without objectives.",
+			"Highest rate at which the endpoint kept its objectives, in the last whole cycle: 0 if at none; NaN without "+
+				"objectives, or where no stage could be judged.",
 			endpoint),
 		objective: desc("objective_seconds",
 			"Objective for the 90th percentile of a signal, as configured; NaN where none is set.",
@@ -156,7 +157,7 @@ func (d *lastCycleDescs) collectCycle(ch chan<- prometheus.Metric, ep probe.Endp
 		if i := c.Capacity.RequestsInterval; !i.IsZero() {
 			low, high = i.Low, i.High
 		}
-		if !c.Objectives.IsZero() {
+		if c.ObjectivesJudged() {
 			objective = c.Capacity.ObjectiveRequestsPerSecond
 		}
 	}

@@ -73,17 +73,13 @@ func summary(c *probe.Cycle, stages []probe.Stage) section {
 	s.add("Cycle", "%s", ending(c))
 	switch {
 	case c.Capacity.RequestsPerSecond > 0:
-		s.add("Capacity", "%s req/sec%s, %s tokens/sec", fixed(c.Capacity.RequestsPerSecond, 2),
-			interval(c.Capacity.RequestsInterval), fixed(c.Capacity.OutputTokensPerSecond, 2))
+		s.add("Capacity", "%s req/sec%s, %s tokens/sec%s", fixed(c.Capacity.RequestsPerSecond, 2),
+			interval(c.Capacity.RequestsInterval), fixed(c.Capacity.OutputTokensPerSecond, 2), mark(stages))
 	case c.Profile == probe.ProfileSweep || c.Profile == probe.ProfileThroughput:
 		s.add("Capacity", "not measured")
 	}
 	if !c.Objectives.IsZero() && len(stages) > 0 {
-		if rate := c.Capacity.ObjectiveRequestsPerSecond; rate > 0 {
-			s.add("Objectives", "met up to %s req/sec%s", fixed(rate, 2), share(c.Capacity))
-		} else {
-			s.add("Objectives", "met at no rate")
-		}
+		s.add("Objectives", "%s", withinObjectives(c))
 	}
 	if len(stages) > 0 {
 		s.add("Validity", "%s", validity(stages))
@@ -96,6 +92,37 @@ func summary(c *probe.Cycle, stages []probe.Stage) section {
 		s.add("Repeated sends", "%d, on a fresh connection because the server had closed a kept one", retries)
 	}
 	return s
+}
+
+// mark says so where the capacity is not to be relied on.
+func mark(stages []probe.Stage) string {
+	for i := range stages {
+		s := &stages[i]
+		if s.Profile != probe.ProfileThroughput {
+			continue
+		}
+		switch {
+		case slices.Contains(invalidReasons(s), string(probe.FindingNotSettled)):
+			return " (not settled)"
+		case !s.Valid():
+			return " (not valid)"
+		}
+	}
+	return ""
+}
+
+// withinObjectives says up to which rate the objectives are met, as far as that could be judged.
+func withinObjectives(c *probe.Cycle) string {
+	ofRate := func(s probe.Stage) bool { return s.Profile != probe.ProfileThroughput }
+	switch rate := c.Capacity.ObjectiveRequestsPerSecond; {
+	case rate > 0:
+		return fmt.Sprintf("met up to %s req/sec%s", fixed(rate, 2), share(c.Capacity))
+	case c.ObjectivesJudged():
+		return "met at no rate"
+	case !slices.ContainsFunc(c.Stages, ofRate):
+		return "could not be judged: no benchmark has a rate of its own"
+	}
+	return "could not be judged: no benchmark is valid that has a rate of its own"
 }
 
 // interval says where a rate lies with 95 % confidence, if that is known.
@@ -271,6 +298,8 @@ func inWords(name probe.FindingName) string {
 		return "several tokens came in one event"
 	case probe.FindingEndedByGuard:
 		return "a guard ended the stage"
+	case probe.FindingForeignLoad:
+		return "requests of other users were there, too"
 	}
 	return clean(string(name))
 }

@@ -120,10 +120,17 @@ func verdicts(c *probe.Cycle, stages []probe.Stage, summary []row) []verdict {
 		switch v.Key {
 		case "Cycle":
 			v.Class = judge(c.Failure == nil, "bad")
+		case "Capacity":
+			if mark(stages) != "" {
+				v.Class = "warn"
+			}
 		case "Validity":
 			v.Class = judge(!slices.ContainsFunc(stages, func(s probe.Stage) bool { return !s.Valid() }), "warn")
 		case "Objectives":
 			v.Class = judge(c.Capacity.ObjectiveRequestsPerSecond > 0, "bad")
+			if v.Class == "bad" && !c.ObjectivesJudged() {
+				v.Class = "warn"
+			}
 		}
 	}
 	return all

@@ -194,7 +194,7 @@ func encodeCycle(c *probe.Cycle) cycleJSON {
 			ErrorRate:            set(finite(c.Objectives.ErrorRate))},
 		StartedAt: encodeTime(c.Started), EndedAt: encodeTime(c.Ended),
 		Stages:      make([]stageJSON, len(c.Stages)),
-		Capacity:    encodeCapacity(c.Capacity),
+		Capacity:    encodeCapacity(c),
 		Fingerprint: c.Fingerprint, Regression: encodeRegression(c.Regression),
 		Skipped: make([]skipJSON, len(c.Skipped)),
 	}
@@ -210,14 +210,18 @@ func encodeCycle(c *probe.Cycle) cycleJSON {
 	return j
 }
 
-func encodeCapacity(c probe.Capacity) capacityJSON {
+// encodeCapacity writes 0 for objectives that are met at no rate, and null where that could not be judged.
+func encodeCapacity(c *probe.Cycle) capacityJSON {
 	j := capacityJSON{
-		RequestsPerSecond:          set(finite(c.RequestsPerSecond)),
-		RequestsInterval:           encodeInterval(c.RequestsInterval),
-		OutputTokensPerSecond:      set(finite(c.OutputTokensPerSecond)),
-		ObjectiveRequestsPerSecond: set(finite(c.ObjectiveRequestsPerSecond)),
+		RequestsPerSecond:          set(finite(c.Capacity.RequestsPerSecond)),
+		RequestsInterval:           encodeInterval(c.Capacity.RequestsInterval),
+		OutputTokensPerSecond:      set(finite(c.Capacity.OutputTokensPerSecond)),
+		ObjectiveRequestsPerSecond: set(finite(c.Capacity.ObjectiveRequestsPerSecond)),
 	}
-	if share, ok := c.ObjectiveShare(); ok {
+	if j.ObjectiveRequestsPerSecond == nil && c.ObjectivesJudged() {
+		j.ObjectiveRequestsPerSecond = number(0)
+	}
+	if share, ok := c.Capacity.ObjectiveShare(); ok {
 		j.ObjectiveShare = number(share)
 	}
 	return j

@@ -376,7 +376,7 @@ func checkStageOf(t *testing.T, f trouble, r *probe.Result) {
 	}
 	s.Findings = c.judge(&s, measurement{forced: true})
 	for _, found := range s.Findings {
-		if found.Name != probe.FindingTooFewSamples && found.Name != f.finding && !ours(found) {
+		if found.Name != probe.FindingTooFewSamples && found.Name != f.finding && !found.Ours() {
 			t.Errorf("found %s: %s", found.Name, found.Detail)
 		}
 	}

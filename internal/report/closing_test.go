@@ -1,0 +1,114 @@
+package report
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/inferprobe/inferprobe/internal/probe"
+)
+
+// TestFindingsInWords: no reader should meet the identifier of a finding, and no two of them should read the same.
+func TestFindingsInWords(t *testing.T) {
+	seen := map[string]probe.FindingName{}
+	for _, name := range probe.FindingNames() {
+		text := inWords(name)
+		if text == string(name) || strings.Contains(text, "_") {
+			t.Errorf("%s has no text: %q", name, text)
+		}
+		if other, taken := seen[text]; taken {
+			t.Errorf("%s and %s have the same text: %q", name, other, text)
+		}
+		seen[text] = name
+	}
+}
+
+func invalid(name probe.FindingName) []probe.Finding {
+	return []probe.Finding{{Name: name, Invalidates: true}}
+}
+
+// TestObjectivesInWords: what could not be judged is no verdict on the endpoint.
+func TestObjectivesInWords(t *testing.T) {
+	within := func(findings []probe.Finding) probe.Stage {
+		return probe.Stage{Name: probe.StageSynchronous, Profile: probe.ProfileSynchronous, Completed: 20, Findings: findings,
+			TimeToFirstToken: probe.Distribution{Count: 20, P90: 30}}
+	}
+	beyond := within(nil)
+	beyond.TimeToFirstToken.P90 = 90
+	slowed := beyond
+	slowed.Findings = invalid(probe.FindingCPUThrottled)
+	throughput := probe.Stage{Name: probe.StageThroughput, Profile: probe.ProfileThroughput, Completed: 20}
+	const unjudged = "could not be judged: no benchmark is valid that has a rate of its own"
+	for name, test := range map[string]struct {
+		stages            []probe.Stage
+		rate              float64
+		text, json, class string
+	}{
+		"met":      {[]probe.Stage{within(nil)}, 1.5, "met up to 1.50 req/sec", "1.5", "good"},
+		"violated": {[]probe.Stage{beyond}, 0, "met at no rate", "0", "bad"},
+		"few":      {[]probe.Stage{within(invalid(probe.FindingTooFewSamples)), throughput}, 0, unjudged, "null", "warn"},
+		"our CPU":  {[]probe.Stage{slowed}, 0, unjudged, "null", "warn"},
+		"throughput": {[]probe.Stage{throughput}, 0, "could not be judged: no benchmark has a rate of its own", "null",
+			"warn"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &probe.Cycle{Profile: probe.ProfileSweep, Stages: test.stages,
+				Objectives: probe.Objectives{TimeToFirstTokenP90: time.Minute},
+				Capacity:   probe.Capacity{ObjectiveRequestsPerSecond: test.rate}}
+			if got := text(t, c, 200); !strings.Contains(got, "  Objectives  "+test.text+"  ") {
+				t.Errorf("want %q in\n%s", test.text, got)
+			}
+			var b bytes.Buffer
+			if err := WriteJSON(&b, c); err != nil {
+				t.Fatal(err)
+			}
+			if want := `"objective_requests_per_second": ` + test.json + ","; !strings.Contains(b.String(), want) {
+				t.Errorf("want %s in\n%s", want, b.String())
+			}
+			if got := verdictOn(t, c, "Objectives"); got.Class != test.class {
+				t.Errorf("on the page: %+v, want %s", got, test.class)
+			}
+		})
+	}
+}
+
+// TestCapacityMarked: a rate that is not to be relied on says so beside it.
+func TestCapacityMarked(t *testing.T) {
+	for name, test := range map[string]struct {
+		findings    []probe.Finding
+		want, class string
+	}{
+		"valid":       {nil, "3.76 req/sec, 481.00 tokens/sec", ""},
+		"not settled": {invalid(probe.FindingNotSettled), "3.76 req/sec, 481.00 tokens/sec (not settled)", "warn"},
+		"throttled":   {invalid(probe.FindingCPUThrottled), "3.76 req/sec, 481.00 tokens/sec (not valid)", "warn"},
+		"a note":      {[]probe.Finding{{Name: probe.FindingNotSettled}}, "3.76 req/sec, 481.00 tokens/sec", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &probe.Cycle{Profile: probe.ProfileThroughput,
+				Stages: []probe.Stage{
+					{Name: probe.StageSynchronous, Profile: probe.ProfileSynchronous, Findings: invalid(probe.FindingReceiveLag)},
+					{Name: probe.StageThroughput, Profile: probe.ProfileThroughput, Findings: test.findings}},
+				Capacity: probe.Capacity{RequestsPerSecond: 3.76, OutputTokensPerSecond: 481}}
+			if got := verdictOn(t, c, "Capacity"); got.Text != test.want || got.Class != test.class {
+				t.Errorf("%+v, want %q, %q", got, test.want, test.class)
+			}
+		})
+	}
+}
+
+// verdictOn returns what the page says first about key.
+func verdictOn(t *testing.T, c *probe.Cycle, key string) verdict {
+	t.Helper()
+	page, err := newCyclePage(c, "cycle")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range page.Verdict {
+		if v.Key == key {
+			return v
+		}
+	}
+	t.Fatalf("nothing on %s in %+v", key, page.Verdict)
+	return verdict{}
+}
