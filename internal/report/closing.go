@@ -260,6 +260,9 @@ func validity(stages []probe.Stage) string {
 func findings(stages []probe.Stage) (invalid, notes section) {
 	invalid.title, notes.title = "Invalid Benchmarks", "Notes"
 	for i, label := range labels(stages) {
+		if name := clean(stages[i].Name); name != "" && name != label {
+			label = name + ", " + label
+		}
 		for _, f := range stages[i].Findings {
 			text := withDetail(inWords(f.Name), f.Detail)
 			if f.Invalidates {

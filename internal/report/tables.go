@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -60,7 +61,7 @@ func tables(stages []probe.Stage) []*table {
 
 func requestsTable() *table {
 	return &table{title: "Requests Data by Benchmark", header: []string{"Benchmark", "Requests Completed",
-		"Request Failed", "Requests Incomplete", "Duration", "Start Time", "End Time", "Valid"}}
+		"Request Failed", "Requests Incomplete", "Duration", "Start Time", "End Time", "Valid", "Stage"}}
 }
 
 func requestsRow(s *probe.Stage) []string {
@@ -74,8 +75,11 @@ func requestsRow(s *probe.Stage) []string {
 		duration = fixed(s.Ended.Sub(s.Started).Seconds(), 2) + " sec"
 	}
 	return []string{fmt.Sprintf("%d/%d", s.Completed, ended), fmt.Sprintf("%d/%d", s.Failed, ended),
-		strconv.Itoa(s.Incomplete), duration, timeOfDay(s.Started), timeOfDay(s.Ended), valid}
+		strconv.Itoa(s.Incomplete), duration, timeOfDay(s.Started), timeOfDay(s.Ended), valid, stageName(s)}
 }
+
+// stageName is the stage's name in metrics, dashboards and the list of what was skipped.
+func stageName(s *probe.Stage) string { return cmp.Or(clean(s.Name), nothing) }
 
 func timeOfDay(t time.Time) string {
 	if t.IsZero() {

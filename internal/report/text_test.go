@@ -82,7 +82,7 @@ func TestSeedFigures(t *testing.T) {
 		}
 		want := [][]string{
 			{name, ratio, "0" + strings.TrimLeft(ratio, "0123456789"), four[0].rows[i][3],
-				fmt.Sprintf("%.2f sec", row.duration), row.start, row.end, "yes"},
+				fmt.Sprintf("%.2f sec", row.duration), row.start, row.end, "yes", row.name},
 			{name, strings.Fields(row.prompt)[0], list(row.prompt), strings.Fields(row.output)[0], list(row.output),
 				four[1].rows[i][5]},
 			{name, list(row.latency), list(row.ttft), list(row.itl)},
