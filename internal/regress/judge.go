@@ -15,7 +15,7 @@ import (
 
 // Options say what to hold a cycle against. Fields that are zero take their default.
 type Options struct {
-	Baseline int     // cycles that make a baseline at most; default 10
+	Baseline int     // cycles that make a baseline at most; default 15
 	Least    int     // cycles that it needs; default 3, and not less
 	Effect   float64 // least relative change that matters; default 0.05
 }
@@ -67,6 +67,15 @@ func Judge(c *probe.Cycle, earlier []*probe.Cycle, o Options) *probe.Regression 
 	return v.result
 }
 
+// lacks begins the reason of a signal that has too few earlier cycles.
+const lacks = "the baseline still lacks"
+
+// Starting reports whether r judges nothing because there are too few earlier cycles as yet. Every cycle like the one
+// judged adds to them, so that this ends, unless the history is not kept or something else is asked for each time.
+func Starting(r *probe.Regression) bool {
+	return r != nil && len(r.Changes) == 0 && strings.Contains(r.Note, lacks)
+}
+
 // comparableTo returns those of the cycles that ran to their end and were asked for the same as c.
 func comparableTo(c *probe.Cycle, earlier []*probe.Cycle) []*probe.Cycle {
 	var comparable []*probe.Cycle
@@ -110,7 +119,7 @@ func (v *verdict) judge(p *property, c *probe.Cycle, comparable []*probe.Cycle) 
 		}
 	}
 	if missing := l.missing(); missing > 0 {
-		v.noVerdict.add(fmt.Sprintf("the baseline still lacks %d comparable cycles", missing), p.signal)
+		v.noVerdict.add(fmt.Sprintf(lacks+" %d comparable cycles", missing), p.signal)
 		return
 	}
 	if l.replaced {

@@ -128,6 +128,9 @@ func TestNotes(t *testing.T) {
 			"no verdict: the cycle failed", 0},
 		"another model": {4, func(c *probe.Cycle) { c.Endpoint.Model = "m" },
 			"no verdict: the baseline still lacks 4 comparable cycles", 0},
+		"too few cycles, and one stage is not valid": {2, invalid(1), "no verdict on time_to_first_token, " +
+			"time_per_output_token, request_duration: the baseline still lacks 2 comparable cycles; no verdict on capacity: " +
+			"the throughput stage is not valid", 0},
 		"another version": {4, func(c *probe.Cycle) { c.Server = "vllm 0.33.0" }, "", 4},
 		"nothing to compare": {4, func(c *probe.Cycle) { c.Profile = probe.ProfileConstant },
 			"no verdict: a constant cycle has no stage that is compared", 0},
@@ -149,6 +152,9 @@ func TestNotes(t *testing.T) {
 		got := Judge(c, earlier, Options{})
 		if got.Note != test.want || len(got.Changes) != test.changes {
 			t.Errorf("%s: %q on %d signals, want %q on %d", name, got.Note, len(got.Changes), test.want, test.changes)
+		}
+		if starting := strings.Contains(test.want, "lacks"); Starting(got) != starting {
+			t.Errorf("%s: starting %v, want %v", name, !starting, starting)
 		}
 	}
 	cycles := run(slices.Concat(times(12, 1), times(11, 1.2))...)
@@ -219,6 +225,47 @@ func TestFewRequests(t *testing.T) {
 			if change.Worse != want {
 				t.Errorf("%s of %d requests: worse %v, want %v (%+v)", change.Signal, n, change.Worse, want, change)
 			}
+		}
+	}
+}
+
+// TestSlowerCompletesLess: a stage lasts as long as ever, so that a slower endpoint completes fewer requests: too few for
+// a 90th percentile. It is found all the same, and not by what is too little for a median.
+func TestSlowerCompletesLess(t *testing.T) {
+	within := func(latency float64, n, completed int) *probe.Cycle {
+		c := sweepOf(n, latency*wobble(n), 20)
+		all := c.Stages[0].Requests
+		requests := make([]probe.RequestSample, completed)
+		for i := range requests {
+			requests[i] = all[i*len(all)/completed]
+		}
+		c.Stages[0] = synchronous(requests)
+		return c
+	}
+	for name, test := range map[string]struct {
+		usual, slow int // requests that a stage completes
+		spoilt      probe.FindingName
+		want        bool
+	}{
+		"enough as long as it was fast": {usual: 40, slow: 30, want: true},
+		"never enough":                  {usual: 12, slow: 8, want: true},
+		"too few for a median":          {usual: 40, slow: 5},
+		"our own trouble, too":          {usual: 40, slow: 30, spoilt: probe.FindingCPUThrottled},
+	} {
+		var cycles []*probe.Cycle
+		for n := range 14 {
+			c := within(1, n, test.usual)
+			if n >= 12 {
+				c = within(1.3, n, test.slow)
+			}
+			if s := &c.Stages[0]; n >= 12 && test.spoilt != "" {
+				s.Findings = append(s.Findings, probe.Finding{Name: test.spoilt, Invalidates: true})
+			}
+			c.Regression = Judge(c, cycles, Options{})
+			cycles = append(cycles, c)
+		}
+		if r := cycles[13].Regression; r.Detected() != test.want || cycles[11].Regression.Detected() {
+			t.Errorf("%s: detected %v, want %v (%+v)", name, r.Detected(), test.want, r)
 		}
 	}
 }

@@ -50,12 +50,20 @@ func (p *property) observe(c *probe.Cycle) (o observation, why string) {
 	s := &c.Stages[i]
 	centre := p.centre(s)
 	switch {
-	case !s.Valid():
+	case !p.trusts(s):
 		return o, "the " + string(p.stage) + " stage is not valid"
 	case !usable(centre), p.request != nil && p.count(s) < probe.MinSamples(0.5):
 		return o, "the " + string(p.stage) + " stage has too few values"
 	}
 	return observation{cycle: c, stage: s, centre: p.sign * math.Log(centre)}, ""
+}
+
+// trusts reports whether the signal can be read from the stage. A slower endpoint completes fewer requests in the same
+// time: too few for a 90th percentile are no reason to look away from a median, which needs fewer.
+func (p *property) trusts(s *probe.Stage) bool {
+	return !slices.ContainsFunc(s.Findings, func(f probe.Finding) bool {
+		return f.Invalidates && (p.request == nil || f.Name != probe.FindingTooFewSamples)
+	})
 }
 
 // count returns how many requests have a value.
