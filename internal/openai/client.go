@@ -23,6 +23,8 @@ const (
 	idleConnTimeout = 4 * time.Second
 	// firstRead bounds the reads until the first token: about one event.
 	firstRead = 512
+	// staleWithin is how soon after a send a connection must end to have been stale, where three round trips are less.
+	staleWithin = 100 * time.Millisecond
 	// longEvents is how many streams of a client may have events beyond sse.LongEvent at a time: each takes some 40 MB at
 	// worst, and an endpoint gone mad has hundreds of streams.
 	longEvents = 4
@@ -87,11 +89,18 @@ func (c *Client) Close() { c.transport.Close() }
 func (c *Client) Do(ctx context.Context, req *probe.Request, res *probe.Result) {
 	res.Reset()
 	res.Request = req
+	began := time.Now()
 	if stale := c.attempt(ctx, false, req, res); stale {
 		res.Reset()
-		res.Request, res.Retries = req, 1
+		res.Request, res.Retries, res.Repeated = req, 1, time.Since(began)
 		c.attempt(ctx, true, req, res)
 	}
+}
+
+// isStale reports, of an exchange that got no answer, whether its connection had been closed before the request came
+// there. The news of that take one round trip; later than that, it is the request that was given up.
+func isStale(x *http1.Exchange) bool {
+	return x.Reused && x.Silent() && time.Since(x.Times.WriteStart()) < max(staleWithin, 3*x.Phases().Connect)
 }
 
 // attempt is one send of a request.
@@ -128,7 +137,7 @@ func (c *Client) attempt(ctx context.Context, fresh bool, req *probe.Request, re
 	response, err := x.Receive(c.head)
 	a.connection()
 	if err != nil {
-		if x.Reused && x.Silent() && a.cause() == nil {
+		if a.cause() == nil && isStale(x) {
 			return true
 		}
 		a.unanswered(err, x.Silent())

@@ -388,6 +388,9 @@ func TestStaleConnection(t *testing.T) {
 			if res.Outcome != probe.Completed || res.Retries != 1 || !res.NewConn || res.Phases.Connect <= 0 {
 				t.Errorf("%v (%s), %d retries, new connection %v", res.Outcome, res.Detail, res.Retries, res.NewConn)
 			}
+			if res.Repeated < 20*time.Millisecond {
+				t.Errorf("the first send took %v, want 20ms or more", res.Repeated)
+			}
 			if res.Sent.Sub(before) < 20*time.Millisecond {
 				t.Errorf("the start is that of the first send, %v after the call", res.Sent.Sub(before))
 			}
@@ -395,6 +398,40 @@ func TestStaleConnection(t *testing.T) {
 				t.Errorf("%d requests reached the server, want 3", n)
 			}
 		})
+	}
+}
+
+// TestRequestThatIsGivenUp has the server work on a request for a while and then crash: that is no stale connection.
+func TestRequestThatIsGivenUp(t *testing.T) {
+	server := startRaw(t, func(c *rawConn) {
+		if c.server.requests.Load() == 2 {
+			c.wait(5 * staleWithin)
+			c.close()
+			return
+		}
+		c.whole(1)
+	})
+	client := newClient(t, server.url(), Options{})
+	do(t, client, 1)
+	if res := do(t, client, 1); res.Reason != probe.ReasonReset || res.Retries != 0 {
+		t.Errorf("%v %q with %d retries, want reset with none", res.Outcome, res.Reason, res.Retries)
+	}
+}
+
+// TestReasoningThatIsHidden tells reasoning that is only counted from such as comes like the rest of the answer.
+func TestReasoningThatIsHidden(t *testing.T) {
+	const usage = `data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":12,` +
+		`"completion_tokens_details":{"reasoning_tokens":8}}}` + "\n\n"
+	for _, test := range []struct{ events, hidden int }{{4, 8}, {12, 0}} {
+		server := startRaw(t, func(c *rawConn) {
+			c.send(streamHead)
+			c.chunk(strings.Repeat(token, test.events), `data: {"choices":[{"delta":{},"finish_reason":"stop"}]}`, "\n\n", usage)
+			c.send("0\r\n\r\n")
+		})
+		res := do(t, newClient(t, server.url(), Options{}), 12)
+		if res.HiddenTokens != test.hidden || res.OutputTokens != 12 || res.ReasoningTokens != 8 {
+			t.Errorf("%d events: %d hidden of %d tokens, want %d", test.events, res.HiddenTokens, res.OutputTokens, test.hidden)
+		}
 	}
 }
 

@@ -240,8 +240,13 @@ func (s *stream) tally() {
 	case s.events > 0:
 		res.OutputTokens, res.TokenSource = s.events, probe.TokensFromEvents
 	}
-	if !s.thought && total.reasoning == 0 {
-		// Without any reasoning the first token is the first of the answer, even if it could not be seen yet.
+	switch {
+	case s.thought:
+	case total.reasoning > 0:
+		if s.events <= total.completion-total.reasoning { // else it came as if it were the answer
+			res.HiddenTokens = total.reasoning
+		}
+	default: // without any reasoning the first token is the first of the answer, even if it could not be seen yet
 		res.FirstAnswer = res.FirstToken
 	}
 }

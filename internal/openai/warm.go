@@ -66,7 +66,7 @@ func (c *Client) send(ctx context.Context, head *http1.Head, fresh bool) (*http.
 		return response, nil
 	}
 	defer x.Close()
-	if x.Reused && x.Silent() && ctx.Err() == nil { // the server has closed it meanwhile
+	if ctx.Err() == nil && isStale(x) {
 		return c.send(ctx, head, true)
 	}
 	return nil, &unansweredError{err}

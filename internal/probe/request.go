@@ -66,9 +66,10 @@ type Result struct {
 	TraceID   string    // of the last send's traceparent: 32 hexadecimal digits, by which they name it in their traces
 	Sent      time.Time // zero if nothing was written
 	Phases    Phases
-	NewConn   bool // the request had to open its connection
-	Retries   int  // sends on a stale pooled connection that were repeated on a fresh one
-	Status    int  // HTTP status, 0 if none arrived
+	NewConn   bool          // the request had to open its connection
+	Retries   int           // sends on a stale pooled connection that were repeated on a fresh one
+	Repeated  time.Duration // what such a send took before Sent
+	Status    int           // HTTP status, 0 if none arrived
 	Outcome   Outcome
 	Reason    Reason        // of a failure
 	Detail    string        // of a failure, one line, for logs and reports; no secrets, no control characters
@@ -85,7 +86,8 @@ type Result struct {
 	PromptTokens    int // as the server counted them, chat template included; 0 if it did not say
 	CachedTokens    int // prompt tokens the server took from its prefix cache
 	ReasoningTokens int
-	OutputTokens    int // by TokenSource
+	HiddenTokens    int // output tokens that were never streamed: reasoning that the server keeps to itself
+	OutputTokens    int // by TokenSource, the hidden ones included
 	TokenSource     TokenSource
 }
 
@@ -102,22 +104,28 @@ func (r *Result) TimeToFirstAnswerToken() (time.Duration, bool) {
 	return r.FirstAnswer, r.FirstAnswer > 0
 }
 
-// ScheduleDelay returns how much later than due the request was sent, and false for a closed loop or an unsent request.
+// ScheduleDelay returns how much later than due this process sent the request, and false for a closed loop or an unsent
+// request. What a connection took to open, and a send that found its connection closed, are the network's and the
+// server's, and not in it.
 func (r *Result) ScheduleDelay() (time.Duration, bool) {
 	if r.Sent.IsZero() || r.Request == nil || r.Request.Due.IsZero() {
 		return 0, false
 	}
-	return r.Sent.Sub(r.Request.Due), true
+	return r.Sent.Sub(r.Request.Due) - r.Phases.DNS - r.Phases.Connect - r.Phases.TLS - r.Repeated, true
 }
 
 // TimePerOutputToken is (last token − first token) / (n − 1), the decode speed that chunking cannot bend, with n from
-// the server's usage. It is undefined, and false, for n < 2.
+// the server's usage, less the tokens that were not streamed. It is undefined, and false, for n < 2.
 func (r *Result) TimePerOutputToken() (time.Duration, bool) {
-	if r.OutputTokens < 2 || len(r.Arrivals) == 0 {
+	n := r.StreamedTokens()
+	if n < 2 || len(r.Arrivals) == 0 {
 		return 0, false
 	}
-	return (r.LastToken - r.FirstToken) / time.Duration(r.OutputTokens-1), true
+	return (r.LastToken - r.FirstToken) / time.Duration(n-1), true
 }
+
+// StreamedTokens returns the output tokens that came over the wire.
+func (r *Result) StreamedTokens() int { return max(0, r.OutputTokens-r.HiddenTokens) }
 
 // OutputTokensPerSecond is OutputTokens over the request's whole latency, and false where there is none.
 func (r *Result) OutputTokensPerSecond() (float64, bool) {
@@ -161,13 +169,13 @@ func (r *Result) Tokens(i int) (n int, known bool) {
 	if a := r.Arrivals[i]; a.Tokens > 0 {
 		return a.Tokens, true
 	}
-	return r.Arrivals[i].Events, r.TokenSource == TokensFromServer && r.events() == r.OutputTokens
+	return r.Arrivals[i].Events, r.TokenSource == TokensFromServer && r.events() == r.StreamedTokens()
 }
 
 // InterTokenLatencies yields the inter-token latencies as (value, how many samples of it): an arrival of k tokens after
 // a gap g is k samples of g/k where k is known, else one sample of g. Nothing is floored and nothing is dropped.
 func (r *Result) InterTokenLatencies(yield func(latency time.Duration, samples int) bool) {
-	exact := r.TokenSource == TokensFromServer && r.events() == r.OutputTokens
+	exact := r.TokenSource == TokensFromServer && r.events() == r.StreamedTokens()
 	for i := 1; i < len(r.Arrivals); i++ {
 		gap, n := r.Arrivals[i].At-r.Arrivals[i-1].At, 1
 		if r.Arrivals[i].Tokens > 0 {

@@ -79,3 +79,47 @@ func TestStall(t *testing.T) {
 		})
 	}
 }
+
+func TestScheduleDelay(t *testing.T) {
+	due := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	for name, test := range map[string]struct {
+		res  Result
+		want time.Duration
+		ok   bool
+	}{
+		"closed loop": {res: Result{Request: &Request{}, Sent: due}},
+		"not sent":    {res: Result{Request: &Request{Due: due}}},
+		"late":        {Result{Request: &Request{Due: due}, Sent: due.Add(3 * time.Millisecond)}, 3 * time.Millisecond, true},
+		"late, after it had to connect": {Result{Request: &Request{Due: due}, Sent: due.Add(160 * time.Millisecond),
+			Phases: Phases{DNS: 9 * time.Millisecond, Connect: 50 * time.Millisecond, TLS: 100 * time.Millisecond}},
+			time.Millisecond, true},
+		"late, after a connection had been closed": {Result{Request: &Request{Due: due}, Sent: due.Add(62 * time.Millisecond),
+			Retries: 1, Repeated: 40 * time.Millisecond, Phases: Phases{Connect: 20 * time.Millisecond}},
+			2 * time.Millisecond, true},
+	} {
+		if got, ok := test.res.ScheduleDelay(); got != test.want || ok != test.ok {
+			t.Errorf("%s: %v, %v, want %v, %v", name, got, ok, test.want, test.ok)
+		}
+	}
+}
+
+// TestHiddenTokens: what never came over the wire has no part in the times between tokens.
+func TestHiddenTokens(t *testing.T) {
+	res := Result{FirstToken: time.Second, OutputTokens: 104, HiddenTokens: 100, TokenSource: TokensFromServer}
+	for i := range 4 {
+		res.Arrivals = append(res.Arrivals, Arrival{At: time.Second + time.Duration(i)*10*time.Millisecond, Events: 1})
+	}
+	res.LastToken = res.Arrivals[3].At
+	if d, ok := res.TimePerOutputToken(); !ok || d != 10*time.Millisecond {
+		t.Errorf("time per output token %v, %v, want 10ms", d, ok)
+	}
+	if n, known := res.Tokens(1); n != 1 || !known {
+		t.Errorf("%d tokens in an arrival, known %v, want 1", n, known)
+	}
+	if res.HiddenTokens = 103; res.StreamedTokens() != 1 {
+		t.Errorf("%d tokens were streamed, want 1", res.StreamedTokens())
+	}
+	if d, ok := res.TimePerOutputToken(); ok {
+		t.Errorf("time per output token of one token: %v", d)
+	}
+}

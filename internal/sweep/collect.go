@@ -27,9 +27,8 @@ type collector struct {
 	promptTokens, outputTokens, serverPrompt stats.Sample
 	duration, ttft, ttfa, itl, tpot, stall   stats.Sample // seconds
 	delay, lag                               stats.Sample // seconds
-	late                                     stats.Sample // delay less the time that connections took to open, seconds
 	firstError                               stats.Sample // of times to a first token, for having been read late, seconds
-	reads                                    reads
+	firstReads, reads                        reads
 	requests                                 reservoir
 
 	sent                int
@@ -81,12 +80,10 @@ func (c *collector) Record(r *probe.Result) {
 	}
 }
 
-// addOwnDelays takes how late this process sent and saw things. What a new connection takes to open delays the send,
-// too, but is the network's and the server's.
+// addOwnDelays takes how late this process sent and saw things.
 func (c *collector) addOwnDelays(r *probe.Result) {
 	if d, ok := r.ScheduleDelay(); ok {
-		c.delay.Add(d.Seconds())
-		c.late.Add(max(0, d-r.Phases.DNS-r.Phases.Connect-r.Phases.TLS).Seconds())
+		c.delay.Add(max(0, d).Seconds())
 	}
 	for i := range r.Arrivals {
 		if lag := r.Arrivals[i].Lag; lag > 0 { // known
@@ -96,6 +93,7 @@ func (c *collector) addOwnDelays(r *probe.Result) {
 	if len(r.Arrivals) > 0 {
 		c.firstError.Add(firstTokenError(r).Seconds())
 	}
+	c.firstReads.addFirst(r)
 	c.reads.add(r)
 }
 
@@ -294,7 +292,7 @@ func (o *outputCounts) add(r *probe.Result) {
 	}
 	if events > 0 {
 		o.events += events
-		o.eventTokens += got
+		o.eventTokens += r.StreamedTokens()
 	}
 }
 

@@ -14,6 +14,7 @@ const (
 	ownShare       = 0.05             // of the median TTFT: how late requests may leave or first tokens seem to come (p99)
 	delayFloor     = time.Millisecond // how late requests may leave in any case: twice what a quiet machine needs
 	gapShare       = 0.25             // … or of the gap between two sends: so long before they bunch
+	firstShare     = 0.01             // of the first tokens, that may have been read together with others because they were late
 	mergedShare    = 0.10             // of the reads, that may have held several tokens because they were late
 	throttledShare = 0.01             // of the stage, that the cgroup may have stopped us
 	lengthShare    = 0.02             // of the output tokens asked for, that may be missing or too many
@@ -89,7 +90,7 @@ func (j *judgement) scheduleDelay() {
 	if j.ttft.Count() > 0 {
 		limit = max(limit, ownShare*j.ttft.Quantile(0.5))
 	}
-	if late := j.late.Quantile(0.99); late > limit {
+	if late := j.delay.Quantile(0.99); late > limit {
 		j.invalid(probe.FindingScheduleDelay, "requests left up to %s late (p99), more than %s", ms(late), ms(limit))
 	}
 }
@@ -99,7 +100,8 @@ func (j *judgement) receiveLag() {
 	if j.ttft.Count() == 0 {
 		return
 	}
-	if late, limit := j.firstError.Quantile(0.99), ownShare*j.ttft.Quantile(0.5); late > limit {
+	late, limit := j.firstError.Quantile(0.99), ownShare*j.ttft.Quantile(0.5)
+	if late > limit && j.firstReads.merged() > firstShare {
 		j.invalid(probe.FindingReceiveLag, "first tokens were read late, together with later ones: their times are off by "+
 			"up to %s (p99), more than %s", ms(late), ms(limit))
 	}

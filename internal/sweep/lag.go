@@ -12,22 +12,42 @@ import (
 // of such a read does not tell how late it was, since it counts from the last token, too; how many tokens it holds
 // does.
 
-// reads counts the reads after the first token of each request: those that were prompt and those that were late, and of
-// either those that held several token events.
+// reads counts reads: those that were prompt and those that were late, and of either those that held several token
+// events.
 type reads struct{ prompt, promptSeveral, late, lateSeveral int }
 
+// add takes the reads after that of the first token.
 func (n *reads) add(r *probe.Result) {
 	gap := eventGap(r, 1)
 	for i := range r.Arrivals {
-		switch a := &r.Arrivals[i]; {
-		case i == 0 || a.Lag == 0: // no gap before it, or no time from the kernel
-		case a.Lag <= probe.PromptLag(gap):
-			n.prompt++
-			n.promptSeveral += several(a)
-		default:
-			n.late++
-			n.lateSeveral += several(a)
+		if a := &r.Arrivals[i]; i > 0 && a.Lag > 0 { // there is a gap before it, and a time from the kernel
+			n.count(a.Lag > probe.PromptLag(gap), a.Events > 1)
 		}
+	}
+}
+
+// addFirst takes the first two reads as one: an event too many in either moves the first token.
+func (n *reads) addFirst(r *probe.Result) {
+	if len(r.Arrivals) == 0 {
+		return
+	}
+	first := &r.Arrivals[0]
+	if len(r.Arrivals) == 1 {
+		n.count(first.Lag > probe.PromptLag(0), first.Events > 1)
+		return
+	}
+	second := &r.Arrivals[1]
+	n.count(max(first.Lag, second.Lag) > probe.PromptLag(eventGap(r, 2)), first.Events+second.Events > 2)
+}
+
+func (n *reads) count(late, several bool) {
+	all, some := &n.prompt, &n.promptSeveral
+	if late {
+		all, some = &n.late, &n.lateSeveral
+	}
+	*all++
+	if several {
+		*some++
 	}
 }
 
@@ -42,13 +62,6 @@ func (n *reads) merged() float64 {
 	return max(0, float64(n.lateSeveral)-together) / float64(max(1, n.prompt+n.late))
 }
 
-func several(a *probe.Arrival) int {
-	if a.Events > 1 {
-		return 1
-	}
-	return 0
-}
-
 // firstTokenError estimates by how much the time of the first token is late because it was read late together with
 // others: it came as many gaps before the end of the second arrival as there are events between.
 func firstTokenError(r *probe.Result) time.Duration {
@@ -57,7 +70,10 @@ func firstTokenError(r *probe.Result) time.Duration {
 	}
 	first := &r.Arrivals[0]
 	if len(r.Arrivals) == 1 { // a whole answer in one read: no gap is known
-		return first.Lag * time.Duration(several(first))
+		if first.Events > 1 {
+			return first.Lag
+		}
+		return 0
 	}
 	second, gap := &r.Arrivals[1], eventGap(r, 2)
 	between := first.Events + second.Events - 1
