@@ -35,12 +35,14 @@ type Options struct {
 	Progress func(report.Progress)
 }
 
-// Leases make one of several replicas measure an endpoint.
+// Leases make one of several replicas measure an endpoint, and all endpoints of a group the same one.
 type Leases interface {
 	// Hold calls run each time that the endpoint is this replica's to measure, and cancels its context before it could
 	// be another's. handOver is closed when run should return as soon as it is idle. Hold returns when ctx has ended and
-	// run has returned.
-	Hold(ctx context.Context, endpoint string, run func(ctx context.Context, handOver <-chan struct{}))
+	// run has returned. The group is "" where the endpoint is in none.
+	Hold(ctx context.Context, endpoint, group string, run func(ctx context.Context, handOver <-chan struct{}))
+	// Holder returns the name of the replica that measures the endpoint; "" if it is not known.
+	Holder(endpoint, group string) string
 }
 
 // Daemon measures the configured endpoints.

@@ -175,7 +175,7 @@ func (d *Daemon) live(p *endpointProbe, cycles int) {
 		return
 	}
 	p.set(func(s *status) { s.state = stateStandby })
-	d.Leases.Hold(p.life, p.config.Name, func(held context.Context, handOver <-chan struct{}) {
+	d.Leases.Hold(p.life, p.config.Name, p.config.Group, func(held context.Context, handOver <-chan struct{}) {
 		d.show(p, d.remember(p)) // what another replica has found meanwhile, where they share a folder
 		p.set(func(s *status) { s.state = stateWaiting })
 		d.measure(held, p, cycles, handOver)

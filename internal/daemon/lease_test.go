@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inferprobe/inferprobe/internal/config"
 	"github.com/inferprobe/inferprobe/internal/sim"
 	"github.com/inferprobe/inferprobe/internal/sim/simtest"
 )
@@ -16,9 +17,28 @@ type leases struct {
 	held  map[string]context.CancelFunc
 	idle  map[string]chan struct{}
 	given chan string // endpoints that this replica is to measure
+	group map[string]string
 }
 
-func (l *leases) Hold(ctx context.Context, endpoint string, run func(context.Context, <-chan struct{})) {
+func newLeases() *leases {
+	return &leases{
+		held: make(map[string]context.CancelFunc), idle: make(map[string]chan struct{}),
+		given: make(chan string, 2), group: make(map[string]string),
+	}
+}
+
+func (l *leases) groupOf(endpoint string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.group[endpoint]
+}
+
+func (l *leases) Holder(string, string) string { return "pod-b" }
+
+func (l *leases) Hold(ctx context.Context, endpoint, group string, run func(context.Context, <-chan struct{})) {
+	l.mu.Lock()
+	l.group[endpoint] = group
+	l.mu.Unlock()
 	for {
 		select {
 		case <-ctx.Done():
@@ -52,7 +72,7 @@ func TestLeases(t *testing.T) {
 	a, b := endpoint("a", url), endpoint("b", url)
 	a.Model, b.Model = sim.DefaultModel, sim.DefaultModel
 	a.Sweep.MaxRequests, a.Sweep.MaxDuration = 0, time.Hour
-	l := &leases{held: make(map[string]context.CancelFunc), idle: make(map[string]chan struct{}), given: make(chan string, 2)}
+	l := newLeases()
 	h := startWith(t, Options{Config: configure(t, a, b), Leases: l})
 	shown := func(name string) bool {
 		_, ok := h.value(t, "requests_total", "endpoint", name, "stage", "synchronous")
@@ -98,4 +118,21 @@ func TestLeases(t *testing.T) {
 	if e := h.Endpoints()[0]; len(e.Cycles) != 1 || e.Cycles[0].Failure != "interrupted" {
 		t.Errorf("the cycle that was interrupted: %+v", e.Cycles)
 	}
+}
+
+// TestLeaseOfTheGroup: an endpoint is held with its group, and with another one after a reload says so.
+func TestLeaseOfTheGroup(t *testing.T) {
+	a, b := endpoint("a", nobody), endpoint("b", nobody)
+	a.Group = "h100"
+	before, after := configure(t, a, b), configure(t, a, b)
+	after.Endpoints[0].Group = "h200"
+	l := newLeases()
+	h := startWith(t, Options{Config: before, Load: func() (*config.Config, error) { return after, nil }, Leases: l})
+	stop := h.serve(t)
+	until(t, "held", func() bool { return l.groupOf("a") == "h100" && l.groupOf("b") == "" })
+	if err := h.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "moved", func() bool { return l.groupOf("a") == "h200" })
+	stop()
 }

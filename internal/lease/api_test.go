@@ -122,7 +122,7 @@ type apiClient struct {
 	release   chan struct{}
 	forbidden string // verb
 
-	renewed time.Time // when the last update of an endpoint's Lease was sent whose answer arrived
+	renewed time.Time // when the last update of a Lease of an endpoint was sent whose answer arrived
 }
 
 func newAPIClient(s *apiServer, seed uint64, skew time.Duration) *apiClient {

@@ -1,9 +1,10 @@
-// Package lease spreads endpoints over the replicas of the daemon: a Kubernetes Lease for each endpoint makes exactly
-// one replica measure it.
+// Package lease spreads endpoints over the replicas of the daemon: a Kubernetes Lease for each endpoint, or for all
+// endpoints of a group together, makes exactly one replica measure it.
 //
 // # Promises
 //
-// No two replicas ever run the same endpoint. A holder stops two thirds of the lease's duration after it sent its last
+// No two replicas ever run the same endpoint, or endpoints of the same group; as long as they are told different groups
+// of an endpoint, while a change of the configuration reaches one after another, this does not hold for it. A holder stops two thirds of the lease's duration after it sent its last
 // successful renewal, and leaves its work the last third to end. Others take a Lease only if it has not changed for its
 // whole duration since they saw it, and the API server refuses the write if it changed after all. Every duration is of
 // the observer's own monotonic clock; the times inside a Lease are written for people and never read, so wrong clocks
@@ -17,9 +18,9 @@
 // # Spread
 //
 // Each replica keeps a Lease of its own as its sign of life and lists all Leases twice in a renewal interval. From the
-// list every replica works out the same order: a free endpoint is for the live replica that holds the fewest, ties
-// broken by a hash; the next in order try a little later. A replica with two endpoints or more above the one with the
-// fewest asks its work to hand some over when idle. There is no coordinator, and a wrong guess costs a conflict, never
+// list every replica works out the same order: a free Lease is for the live replica that holds the fewest, ties broken
+// by a hash; the next in order try a little later. A replica with two Leases or more above the one with the fewest asks
+// its work to hand some over when idle. A group counts as one. There is no coordinator, and a wrong guess costs a conflict, never
 // a second holder. Leases of replicas and endpoints that are gone are deleted after ten durations.
 //
 // # Why not client-go's leaderelection
@@ -48,6 +49,7 @@ import (
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -92,9 +94,9 @@ type Leases struct {
 
 	mu      sync.Mutex
 	view    *view
-	holding map[string]chan struct{} // by Lease: one entry for each Hold, closed when it returns
-	terms   map[string]*term         // by Lease: those held now
-	changed chan struct{}            // closed when the view has changed, then replaced
+	shares  map[string]*share // by Lease: those that are wanted
+	terms   map[string]*term  // by Lease: those held now
+	changed chan struct{}     // closed when the view has changed, then replaced
 }
 
 // New returns the Leases of a replica. Run must be called for Hold to do anything. An error says which option is wrong.
@@ -119,7 +121,7 @@ func New(o Options) (*Leases, error) {
 		identity: o.Identity + "-" + hex.EncodeToString(random),
 		duration: o.Duration, interval: o.Duration / 3,
 		log: o.Log, ready: make(chan struct{}),
-		holding: make(map[string]chan struct{}), terms: make(map[string]*term), changed: make(chan struct{}),
+		shares: make(map[string]*share), terms: make(map[string]*term), changed: make(chan struct{}),
 	}
 	l.outage = outage{log: o.Log, after: l.interval}
 	l.view = newView(l.identity, o.Duration, l.interval)
@@ -129,12 +131,12 @@ func New(o Options) (*Leases, error) {
 // Identity returns the name under which this replica holds Leases: the pod's with a random part.
 func (l *Leases) Identity() string { return l.identity }
 
-// Holder returns the identity of the replica that holds an endpoint's Lease, as far as this replica knows; "" if nobody
-// does.
-func (l *Leases) Holder(endpoint string) string {
+// Holder returns the identity of the replica that holds the Lease of an endpoint, or of its group, as far as this replica
+// knows; "" if nobody does.
+func (l *Leases) Holder(endpoint, group string) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.view.holder(l.endpointLease(endpoint), time.Now())
+	return l.view.holder(l.leaseName(subjectOf(endpoint, group)), time.Now())
 }
 
 // Run shows this replica to the others and follows their Leases until ctx ends. It returns an error at once if the
@@ -174,21 +176,30 @@ func (l *Leases) open() {
 	close(l.ready)
 }
 
-// Hold blocks until ctx ends. Whenever this replica holds the endpoint's Lease, Hold calls run, and it releases the
-// Lease after run has returned.
+// Hold blocks until ctx ends. Whenever this replica holds the endpoint's Lease, Hold calls run. The endpoints of a group
+// have one Lease, so that all of them are one replica's: whatever keeps them from being measured at the same time there
+// holds for all replicas. Without a group, "", the Lease is the endpoint's own. It is released after run has returned,
+// and so have those of all others that share it.
 //
 // The context of run ends with ctx, and early enough before the Lease does: run must return within a third of the
 // duration then, else another replica may begin while it still runs. context.Cause says why it ended. Closed, handOver
-// asks run to return as soon as it is idle, because another replica holds fewer endpoints; work in hand is to be
-// finished first. run may return of its own accord too: the Lease is then free for a while.
+// asks run to return as soon as it is idle, because another replica holds fewer Leases; work in hand is to be finished
+// first. run may return of its own accord too: when all that share the Lease have, it is free for a while.
 //
 // A second Hold of an endpoint waits until the first one has returned.
-func (l *Leases) Hold(ctx context.Context, endpoint string, run func(ctx context.Context, handOver <-chan struct{})) {
-	name := l.endpointLease(endpoint)
-	if !l.enter(ctx, name) {
-		return
+func (l *Leases) Hold(ctx context.Context, endpoint, group string,
+	run func(ctx context.Context, handOver <-chan struct{}),
+) {
+	m := &member{ctx: ctx, run: run, left: make(chan struct{})}
+	name := strings.ToLower(endpoint)
+	if s := l.enter(ctx, subjectOf(endpoint, group), name, m); s != nil {
+		<-ctx.Done()
+		l.exit(s, name, m)
 	}
-	defer l.exit(name)
+}
+
+// hold runs the work of a Lease whenever this replica holds it, until ctx ends.
+func (l *Leases) hold(ctx context.Context, name string, of subject, run func(context.Context, <-chan struct{})) {
 	select {
 	case <-l.ready:
 	case <-ctx.Done():
@@ -196,45 +207,17 @@ func (l *Leases) Hold(ctx context.Context, endpoint string, run func(ctx context
 	}
 	failures := 0
 	for l.await(ctx, name) {
-		lease, sent, err := l.claim(ctx, name, endpoint)
+		lease, sent, err := l.claim(ctx, name, of)
 		switch {
 		case err != nil:
 			sleep(ctx, l.backoff(failures))
 			failures++
 		case lease != nil:
 			failures = 0
-			l.serve(ctx, endpoint, lease, sent, run)
+			l.serve(ctx, of, lease, sent, run)
 			sleep(ctx, l.interval) // the others' turn
 		}
 	}
-}
-
-// enter registers a Hold, after an earlier one of the same Lease has returned.
-func (l *Leases) enter(ctx context.Context, name string) bool {
-	for {
-		l.mu.Lock()
-		earlier, taken := l.holding[name]
-		if !taken {
-			l.holding[name] = make(chan struct{})
-			l.view.want(name, time.Now())
-			l.mu.Unlock()
-			return true
-		}
-		l.mu.Unlock()
-		select {
-		case <-earlier:
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
-func (l *Leases) exit(name string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.view.unwant(name)
-	close(l.holding[name])
-	delete(l.holding, name)
 }
 
 // await blocks until it is this replica's turn to take a Lease. It returns false if ctx ended.
@@ -260,7 +243,7 @@ func (l *Leases) await(ctx context.Context, name string) bool {
 
 // claim tries to take a Lease and returns it with the time when the request left. Without an error and a Lease another
 // replica was faster.
-func (l *Leases) claim(ctx context.Context, name, endpoint string) (*coordinationv1.Lease, time.Time, error) {
+func (l *Leases) claim(ctx context.Context, name string, of subject) (*coordinationv1.Lease, time.Time, error) {
 	l.mu.Lock()
 	known := l.view.lease(name)
 	l.mu.Unlock()
@@ -272,9 +255,9 @@ func (l *Leases) claim(ctx context.Context, name, endpoint string) (*coordinatio
 	var err error
 	sent := time.Now()
 	if known == nil {
-		lease, err = l.api.Create(ctx, l.newEndpointLease(name, endpoint), metav1.CreateOptions{})
+		lease, err = l.api.Create(ctx, l.newSubjectLease(name, of), metav1.CreateOptions{})
 	} else {
-		lease, err = l.api.Update(ctx, l.taken(known, endpoint), metav1.UpdateOptions{})
+		lease, err = l.api.Update(ctx, l.taken(known, of), metav1.UpdateOptions{})
 	}
 	switch {
 	case err == nil:

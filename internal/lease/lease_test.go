@@ -175,7 +175,7 @@ func (f *fleet) startWith(pod string, client Client) *replica {
 	})
 	for _, e := range f.endpoints {
 		r.done.Go(func() {
-			r.leases.Hold(ctx, e, func(ctx context.Context, handOver <-chan struct{}) { f.work(ctx, r, e, handOver) })
+			r.leases.Hold(ctx, e, "", func(ctx context.Context, handOver <-chan struct{}) { f.work(ctx, r, e, handOver) })
 		})
 	}
 	f.replicas[pod] = r

@@ -21,15 +21,32 @@ const (
 	labelManagedBy = "app.kubernetes.io/managed-by"
 
 	componentEndpoint = "endpoint"
+	componentGroup    = "group"
 	componentReplica  = "replica"
 
-	annotationEndpoint = "inferprobe/endpoint" // the endpoint's name as configured
+	annotationPrefix = "inferprobe/" // before endpoint or group: its name as configured
 )
 
-// endpointLease returns the name of an endpoint's Lease: the endpoint's in lower case, since Kubernetes knows no other
-// and endpoints' names are unique without case. A name that is still not valid is altered and made unique by a hash.
-func (l *Leases) endpointLease(endpoint string) string {
-	return objectName(l.prefix+"-"+componentEndpoint+"-", strings.ToLower(endpoint))
+// subject is what a Lease is for.
+type subject struct {
+	component string // componentEndpoint or componentGroup
+	name      string
+}
+
+// subjectOf returns what is held to measure an endpoint: its group, or where that is "" the endpoint itself.
+func subjectOf(endpoint, group string) subject {
+	if group != "" {
+		return subject{componentGroup, group}
+	}
+	return subject{componentEndpoint, endpoint}
+}
+
+// leaseName returns the name of a Lease: its subject's in lower case, since Kubernetes knows no other, after the kind of
+// subject, so that an endpoint and a group of one name have two. Endpoints' names are unique without case; groups that
+// differ in case alone share a Lease, which does no harm. A name that is still not valid is altered and made unique by a
+// hash.
+func (l *Leases) leaseName(of subject) string {
+	return objectName(l.prefix+"-"+of.component+"-", strings.ToLower(of.name))
 }
 
 func (l *Leases) replicaLease() string {
@@ -60,10 +77,10 @@ func (l *Leases) labels(component string) map[string]string {
 	}
 }
 
-// newEndpointLease returns the Lease of an endpoint, held by this replica.
-func (l *Leases) newEndpointLease(name, endpoint string) *coordinationv1.Lease {
-	lease := l.newLease(name, componentEndpoint, l.duration)
-	lease.Annotations = map[string]string{annotationEndpoint: endpoint}
+// newSubjectLease returns the Lease of an endpoint or a group, held by this replica.
+func (l *Leases) newSubjectLease(name string, of subject) *coordinationv1.Lease {
+	lease := l.newLease(name, of.component, l.duration)
+	lease.Annotations = map[string]string{annotationPrefix + of.component: of.name}
 	return lease
 }
 
@@ -86,10 +103,10 @@ func (l *Leases) newLease(name, component string, duration time.Duration) *coord
 	}
 }
 
-// taken returns a known version of an endpoint's Lease as held by this replica. The labels are set anew, so that a
+// taken returns a known version of a Lease as held by this replica. The labels are set anew, so that a
 // Lease without them comes back into everybody's list.
-func (l *Leases) taken(known *coordinationv1.Lease, endpoint string) *coordinationv1.Lease {
-	fresh := l.newEndpointLease(known.Name, endpoint)
+func (l *Leases) taken(known *coordinationv1.Lease, of subject) *coordinationv1.Lease {
+	fresh := l.newSubjectLease(known.Name, of)
 	lease := known.DeepCopy()
 	if lease.Labels == nil {
 		lease.Labels = make(map[string]string)

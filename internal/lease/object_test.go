@@ -21,18 +21,37 @@ func TestNames(t *testing.T) {
 		{strings.Repeat("x", 63), "inferprobe-endpoint-" + strings.Repeat("x", 63)},
 		{strings.Repeat("x", 300), "inferprobe-endpoint-" + strings.Repeat("x", 224) + "-"},
 	} {
-		got := l.endpointLease(test.endpoint)
+		got := l.leaseName(subjectOf(test.endpoint, ""))
 		if !strings.HasPrefix(got, test.want) || len(validation.IsDNS1123Subdomain(got)) > 0 {
 			t.Errorf("%q: %q, want %q and perhaps a hash", test.endpoint, got, test.want)
 		}
 	}
 	seen := make(map[string]string)
 	for _, endpoint := range []string{"a_b", "a-b", "a.b", "a__b", "a-b-", "-a-b", "a.-b", "_a_b_", "ab"} {
-		name := l.endpointLease(endpoint)
+		name := l.leaseName(subjectOf(endpoint, ""))
 		if other, taken := seen[name]; taken {
 			t.Errorf("%q and %q share the lease %q", endpoint, other, name)
 		}
 		seen[name] = endpoint
+	}
+}
+
+// TestGroupsHaveNamesOfTheirOwn: a group may be called as an endpoint is.
+func TestGroupsHaveNamesOfTheirOwn(t *testing.T) {
+	l := &Leases{prefix: "inferprobe", identity: "llama"}
+	seen := make(map[string]bool)
+	for _, name := range []string{
+		l.leaseName(subjectOf("llama", "")), l.leaseName(subjectOf("other", "llama")),
+		l.leaseName(subjectOf("group-llama", "")), l.leaseName(subjectOf("other", "endpoint-llama")),
+		l.leaseName(subjectOf("a_b", "")), l.leaseName(subjectOf("a_b", "a_b")), l.replicaLease(),
+	} {
+		if seen[name] || len(validation.IsDNS1123Subdomain(name)) > 0 {
+			t.Errorf("%q is another's or not valid", name)
+		}
+		seen[name] = true
+	}
+	if a, b := l.leaseName(subjectOf("a", "h100")), l.leaseName(subjectOf("b", "h100")); a != b {
+		t.Errorf("endpoints of one group have the leases %q and %q", a, b)
 	}
 }
 

@@ -105,7 +105,7 @@ func (l *Leases) refresh(ctx context.Context) bool {
 	return true
 }
 
-// askHandOvers asks as many holders as this replica has too many endpoints. The caller has locked l.mu.
+// askHandOvers asks as many holders as this replica has too many Leases. The caller has locked l.mu.
 func (l *Leases) askHandOvers(now time.Time) {
 	ask := l.view.excess(now)
 	for _, t := range l.terms {

@@ -12,8 +12,8 @@ import (
 )
 
 var (
-	errNotRenewed = errors.New("the endpoint's lease could not be renewed in time")
-	errTaken      = errors.New("the endpoint's lease was deleted or given to another holder")
+	errNotRenewed = errors.New("the lease could not be renewed in time")
+	errTaken      = errors.New("the lease was deleted or given to another holder")
 )
 
 // term is one stretch of holding a Lease.
@@ -31,11 +31,11 @@ type term struct {
 }
 
 // serve runs the work of a Lease that was claimed by a request sent at the given time, and releases it afterwards.
-func (l *Leases) serve(ctx context.Context, endpoint string, lease *coordinationv1.Lease, sent time.Time,
+func (l *Leases) serve(ctx context.Context, of subject, lease *coordinationv1.Lease, sent time.Time,
 	run func(context.Context, <-chan struct{}),
 ) {
 	t := &term{
-		leases: l, lease: lease, log: l.log.With("endpoint", endpoint, "lease", lease.Name),
+		leases: l, lease: lease, log: l.log.With(of.component, of.name, "lease", lease.Name),
 		handOver: make(chan struct{}), done: make(chan struct{}),
 	}
 	t.run, t.cancel = context.WithCancelCause(ctx)
@@ -43,7 +43,7 @@ func (l *Leases) serve(ctx context.Context, endpoint string, lease *coordination
 	t.stop = time.AfterFunc(time.Until(l.stopAt(sent)), t.notRenewed)
 	t.end = time.AfterFunc(time.Until(sent.Add(l.duration)), t.overrun)
 	l.setTerm(lease.Name, t)
-	t.log.Info("endpoint taken")
+	t.log.Info(of.component + " taken")
 
 	go func() {
 		defer close(t.done)
@@ -56,7 +56,7 @@ func (l *Leases) serve(ctx context.Context, endpoint string, lease *coordination
 	if err == nil {
 		t.release()
 	}
-	t.log.Info("endpoint released", "because", t.why())
+	t.log.Info(of.component+" released", "because", t.why())
 }
 
 // stopAt is when work must stop after the last successful renewal was sent. What is left is the work's time to end, and
@@ -74,7 +74,7 @@ func (l *Leases) setTerm(name string, t *term) {
 }
 
 func (t *term) notRenewed() {
-	t.log.Warn("the lease could not be renewed in time; the endpoint's probe stops", "after", t.leases.duration*2/3)
+	t.log.Warn("the lease could not be renewed in time; what it is for stops being measured", "after", t.leases.duration*2/3)
 	t.cancel(errNotRenewed)
 }
 
@@ -84,7 +84,7 @@ func (t *term) overrun() {
 		return
 	default:
 	}
-	t.log.Error("the lease has ended but the endpoint's probe still runs: another replica may measure it too",
+	t.log.Error("the lease has ended but a probe still runs: another replica may measure the same",
 		"duration", t.leases.duration)
 }
 
@@ -97,7 +97,7 @@ func (t *term) why() string {
 	if t.asked {
 		return "another replica holds fewer"
 	}
-	return "the probe ended"
+	return "nothing is to be measured any more"
 }
 
 // renewUntilDone renews the Lease until the work has ended, also while the work is being stopped: every renewal moves
@@ -119,7 +119,7 @@ func (t *term) renewUntilDone() error {
 		case err == nil:
 			wait, failures = jitter(t.leases.interval), 0
 		case errors.Is(err, errTaken):
-			t.log.Error("the lease was deleted or given to another holder; the endpoint's probe stops")
+			t.log.Error("the lease was deleted or given to another holder; what it is for stops being measured")
 			t.cancel(errTaken)
 			<-t.done
 			return err

@@ -34,7 +34,7 @@ func TestStopsBeforeTheLeaseEnds(t *testing.T) {
 				began, ended := make(chan struct{}), make(chan error)
 				r.done.Go(func() {
 					first := true
-					r.leases.Hold(ctx, "x", func(ctx context.Context, _ <-chan struct{}) {
+					r.leases.Hold(ctx, "x", "", func(ctx context.Context, _ <-chan struct{}) {
 						if !first {
 							<-ctx.Done()
 							return
@@ -100,7 +100,7 @@ func TestRenewsWhileWorkStops(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		held := make(chan struct{})
 		a.done.Go(func() {
-			a.leases.Hold(ctx, "slow", func(ctx context.Context, _ <-chan struct{}) {
+			a.leases.Hold(ctx, "slow", "", func(ctx context.Context, _ <-chan struct{}) {
 				f.watcher.begin("slow", "a")
 				defer f.watcher.end("slow", "a")
 				close(held)
@@ -112,7 +112,7 @@ func TestRenewsWhileWorkStops(t *testing.T) {
 		b := f.replicas["b"]
 		bctx, bcancel := context.WithCancel(t.Context())
 		b.done.Go(func() {
-			b.leases.Hold(bctx, "slow", func(ctx context.Context, _ <-chan struct{}) {
+			b.leases.Hold(bctx, "slow", "", func(ctx context.Context, _ <-chan struct{}) {
 				f.watcher.begin("slow", "b")
 				defer f.watcher.end("slow", "b")
 				<-ctx.Done()
@@ -121,11 +121,11 @@ func TestRenewsWhileWorkStops(t *testing.T) {
 		time.Sleep(duration)
 		cancel()
 		time.Sleep(9 * duration)
-		if holder := b.leases.Holder("slow"); holder != a.leases.Identity() {
+		if holder := b.leases.Holder("slow", ""); holder != a.leases.Identity() {
 			t.Errorf("%q holds the lease while a stops, want %q", holder, a.leases.Identity())
 		}
 		time.Sleep(2 * duration)
-		if holder := b.leases.Holder("slow"); holder != b.leases.Identity() {
+		if holder := b.leases.Holder("slow", ""); holder != b.leases.Identity() {
 			t.Errorf("%q holds the lease after a has stopped", holder)
 		}
 		bcancel()
@@ -202,7 +202,7 @@ func TestSecondHoldWaits(t *testing.T) {
 		time.Sleep(2 * interval)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		r.leases.Hold(ctx, "ENDPOINT-00", func(context.Context, <-chan struct{}) { t.Error("held twice") })
+		r.leases.Hold(ctx, "ENDPOINT-00", "", func(context.Context, <-chan struct{}) { t.Error("held twice") })
 		f.stopAll()
 	})
 }
@@ -214,7 +214,7 @@ func TestWorkThatEndsByItself(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*interval)
 		defer cancel()
 		n := 0
-		r.leases.Hold(ctx, "x", func(context.Context, <-chan struct{}) { n++ })
+		r.leases.Hold(ctx, "x", "", func(context.Context, <-chan struct{}) { n++ })
 		if n < 20 || n > 100 {
 			t.Errorf("ran %d times in 100 intervals", n)
 		}

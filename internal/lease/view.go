@@ -12,7 +12,7 @@ import (
 )
 
 // staleAfter is how many durations a Lease that nobody here wants must not have changed to be deleted: those of
-// replicas that are gone and of endpoints that are no longer configured.
+// replicas that are gone and of endpoints and groups that are no longer configured.
 const staleAfter = 10
 
 // view is what this replica knows of the Leases, and when it came to know it by its own clock. Its caller locks it.
@@ -20,7 +20,7 @@ type view struct {
 	self     string
 	duration time.Duration // of a Lease that does not say
 	records  map[string]*record
-	wanted   map[string]bool // endpoints' Leases that this replica would take
+	wanted   map[string]bool // Leases of endpoints and groups that this replica would take
 	grace    time.Duration   // that the first in order for a Lease has before the second, and so on
 	ranks    map[string]int  // this replica's place in the order for Leases, as dealt after the last list
 	from     time.Time       // nobody else's turn began before: since then lists arrive without a gap
@@ -150,8 +150,8 @@ func (v *view) deal(now, next time.Time) {
 	}
 }
 
-// loads returns how many endpoints each live replica holds. A replica is live while it renews its own Lease, which runs
-// out before those of its endpoints do.
+// loads returns how many Leases of endpoints and groups each live replica holds. A replica is live while it renews its
+// own Lease, which runs out before those do.
 func (v *view) loads(now time.Time) map[string]int {
 	loads := map[string]int{v.self: 0}
 	for _, r := range v.records {
@@ -160,14 +160,14 @@ func (v *view) loads(now time.Time) map[string]int {
 		}
 	}
 	for _, r := range v.records {
-		if _, live := loads[r.holder()]; live && r.is(componentEndpoint) && v.freeAt(r).After(now) {
+		if _, live := loads[r.holder()]; live && !r.is(componentReplica) && v.freeAt(r).After(now) {
 			loads[r.holder()]++
 		}
 	}
 	return loads
 }
 
-// excess returns how many endpoints this replica should hand over: none while some still wait for a holder.
+// excess returns how many Leases this replica should hand over: none while some still wait for a holder.
 func (v *view) excess(now time.Time) int {
 	for name := range v.wanted {
 		if r := v.records[name]; !v.freeAt(r).After(now) {
