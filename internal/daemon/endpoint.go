@@ -53,7 +53,7 @@ func (d *Daemon) newProbe(e *config.Endpoint, before *endpointProbe) *endpointPr
 		}
 		before.mu.Unlock()
 	}
-	var last *probe.Cycle
+	var last []*probe.Cycle
 	if before == nil {
 		last = d.remember(p)
 	}
@@ -63,20 +63,17 @@ func (d *Daemon) newProbe(e *config.Endpoint, before *endpointProbe) *endpointPr
 	return p
 }
 
-// remember takes what is known of the endpoint from the history, and returns its last cycle that ran to its end, nil if
-// there is none among the newest. It reads no more than it takes to find that: a daemon of many endpoints would not be
-// ready for a minute. recall reads the rest.
-func (d *Daemon) remember(p *endpointProbe) (last *probe.Cycle) {
+// remember takes what is known of the endpoint from the history, and returns the newest cycles that ran to their end,
+// oldest first: the last one, and where that could not judge every signal those before it, whose verdicts still hold. It
+// reads no more than it takes to find these: a daemon of many endpoints would not be ready for a minute. recall reads the
+// rest.
+func (d *Daemon) remember(p *endpointProbe) (last []*probe.Cycle) {
 	var cycles []*probe.Cycle
-	for n := 1; n <= kept && last == nil; n *= 4 {
+	for n := 1; n <= kept && !judged(last); n *= 4 {
 		if cycles = d.history.Last(p.config.Name, n); len(cycles) < n {
 			n = kept // there are no more
 		}
-		for _, c := range cycles {
-			if c.Failure == nil {
-				last = c
-			}
-		}
+		last = slices.DeleteFunc(slices.Clone(cycles), func(c *probe.Cycle) bool { return c.Failure != nil })
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -89,6 +86,18 @@ func (d *Daemon) remember(p *endpointProbe) (last *probe.Cycle) {
 		}
 	}
 	return last
+}
+
+// judged reports whether the cycles, or one of them, have all that is to be known of an endpoint when it is shown: the
+// values of a cycle that ran to its end, and a verdict on each of its signals.
+func judged(cycles []*probe.Cycle) bool {
+	if len(cycles) == 0 {
+		return false
+	}
+	r := cycles[len(cycles)-1].Regression
+	return r == nil || r.Note == "" || slices.ContainsFunc(cycles, func(c *probe.Cycle) bool {
+		return c.Regression != nil && c.Regression.Note == ""
+	})
 }
 
 // recall reads of every endpoint the cycles that its page shows and remember has not read, one endpoint after another,
@@ -120,11 +129,11 @@ func (d *Daemon) recall(ctx context.Context) {
 	}
 }
 
-// show makes the endpoint's series, with the values of its last cycle.
-func (d *Daemon) show(p *endpointProbe, last *probe.Cycle) {
+// show makes the endpoint's series, with the values of its last cycles.
+func (d *Daemon) show(p *endpointProbe, last []*probe.Cycle) {
 	m := d.metrics.Add(p.endpoint(), labels(p.config), stages(p.config))
-	if last != nil {
-		m.Restore(last)
+	for _, c := range last {
+		m.Restore(c)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

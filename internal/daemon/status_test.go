@@ -65,3 +65,36 @@ func TestPagesShowOlderCycles(t *testing.T) {
 		}
 	})
 }
+
+// TestVerdictsSurviveARestart: an alert on a regression does not end because the last cycles could not be judged, and the
+// daemon was started anew.
+func TestVerdictsSurviveARestart(t *testing.T) {
+	config := configure(t, endpoint("a", nobody))
+	before := startWith(t, Options{Config: config})
+	for i, r := range []*probe.Regression{
+		{Changes: []probe.Change{{Signal: probe.SignalCapacity, Ratio: 0.8, Detected: true}}},
+		{Changes: []probe.Change{{Signal: probe.SignalCapacity, Ratio: 0.7, Detected: true},
+			{Signal: probe.SignalTimeToFirstToken, Ratio: 1}}},
+		{Changes: []probe.Change{{Signal: probe.SignalTimeToFirstToken, Ratio: 1.2}}, Note: "no verdict on capacity: …"},
+		{Note: "no verdict: …"},
+	} {
+		at := time.Now().Add(time.Duration(i-10) * time.Hour)
+		c := &probe.Cycle{
+			ID: sweep.CycleID("a", at), Endpoint: probe.Endpoint{Name: "a"}, Started: at, Ended: at.Add(time.Minute),
+			Regression: r,
+		}
+		if err := before.history.Save(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := startWith(t, Options{Config: config})
+	for signal, want := range map[probe.Signal][2]float64{
+		probe.SignalCapacity: {0.7, 1}, probe.SignalTimeToFirstToken: {1.2, 0},
+	} {
+		ratio, _ := h.value(t, "regression_ratio", "signal", string(signal))
+		detected, _ := h.value(t, "regression_detected", "signal", string(signal))
+		if ratio != want[0] || detected != want[1] {
+			t.Errorf("%s: ratio %v, detected %v; want %v", signal, ratio, detected, want)
+		}
+	}
+}

@@ -43,6 +43,8 @@ type Endpoint struct {
 	last    *probe.Cycle // the last one that ran to its end
 	server  string       // what answers, as the last cycle found out
 
+	verdicts []probe.Change // of each signal the last one; only on what last can be compared with
+
 	objectives probe.Objectives
 }
 
@@ -141,7 +143,7 @@ func (e *Endpoint) replace(old *Endpoint) map[string]*failures {
 	kept := make(map[string]*failures)
 	e.running, e.next, e.objectives = old.running, old.next, old.objectives
 	if old.endpoint.Model == e.endpoint.Model {
-		e.last, e.server, e.strange = old.last, old.server, old.strange
+		e.last, e.server, e.strange, e.verdicts = old.last, old.server, old.strange, old.verdicts
 		for name, s := range old.stages {
 			kept[name] = s.failures
 		}
@@ -333,21 +335,40 @@ func (e *Endpoint) CycleEnded(c *probe.Cycle) {
 		e.strange = e.strange || !slices.Contains(probe.CycleFailureReasons(), c.Failure.Reason)
 		e.metrics.cycleFailures.WithLabelValues(e.endpoint.Name, e.endpoint.Model, c.Failure.Reason).Inc()
 	} else {
-		e.last = c
+		e.finished(c)
 	}
 	if success, known := verdict(c); known {
 		e.answered(success, c.Ended)
 	}
 }
 
-// Restore shows the values of a cycle that ended in an earlier process, without counting it.
+// finished shows the values of a cycle that ran to its end. A signal that it could not judge keeps its last verdict: an
+// alert ends because the endpoint is as before, not because nobody can tell. The caller holds mu.
+func (e *Endpoint) finished(c *probe.Cycle) {
+	var verdicts []probe.Change
+	if c.Regression != nil {
+		verdicts = slices.Clone(c.Regression.Changes)
+	}
+	if e.last != nil && e.last.Fingerprint == c.Fingerprint {
+		for _, old := range e.verdicts {
+			if !slices.ContainsFunc(verdicts, func(v probe.Change) bool { return v.Signal == old.Signal }) {
+				verdicts = append(verdicts, old)
+			}
+		}
+	}
+	e.last, e.verdicts = c, verdicts
+}
+
+// Restore shows the values of a cycle that ended in an earlier process, without counting it. Several are to be restored
+// in the order in which they ended.
 func (e *Endpoint) Restore(c *probe.Cycle) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
 		return
 	}
-	e.last, e.server = c, c.Server
+	e.finished(c)
+	e.server = c.Server
 	e.cycleLastEnd.Set(timestamp(c.Ended))
 	if success, known := verdict(c); known {
 		e.answered(success, c.Ended)

@@ -64,13 +64,15 @@ func describeLastCycle() lastCycleDescs {
 		baselineCycles: desc("regression_baseline_cycles",
 			"Earlier cycles that the last whole cycle was held against; 0 where there was no verdict.", endpoint),
 		regressionRatio: desc("regression_ratio",
-			"A signal in the last whole cycle by that of its baseline: 1.1 is a tenth slower, for capacity a tenth more; "+
-				"NaN without a verdict.", append(endpoint[:2:2], "signal")),
+			"A signal by that of its baseline, in the last cycle that could judge it: 1.1 is a tenth slower, for capacity a "+
+				"tenth more; NaN before the first verdict.", append(endpoint[:2:2], "signal")),
 		regressionPValue: desc("regression_p_value",
-			"How likely a signal changes that much by chance, corrected for the number of signals; NaN without a verdict.",
+			"How likely a signal changes that much by chance, corrected for the number of signals; NaN before the first "+
+				"verdict.",
 			append(endpoint[:2:2], "signal")),
 		regressionDetected: desc("regression_detected",
-			"Whether a signal was worse than its baseline in the last two whole cycles; 0 without a verdict.",
+			"Whether a signal was worse than its baseline in the last two cycles that could judge it; 0 before the first "+
+				"verdict.",
 			append(endpoint[:2:2], "signal")),
 
 		target: desc("stage_target_requests_per_second",
@@ -122,12 +124,13 @@ func (l *lastCycles) Collect(ch chan<- prometheus.Metric) {
 	d := &l.metrics.lastCycle
 	for _, e := range l.metrics.all() {
 		e.mu.RLock()
-		last, names, closed, objectives := e.last, e.stageNames(), e.closed, e.objectives
+		last, verdicts, names, closed, objectives := e.last, e.verdicts, e.stageNames(), e.closed, e.objectives
 		e.mu.RUnlock()
 		if closed {
 			continue
 		}
 		d.collectCycle(ch, e.endpoint, last)
+		d.collectRegression(ch, e.endpoint, last, verdicts)
 		d.collectObjectives(ch, e.endpoint, objectives)
 		for _, name := range names {
 			d.collectStage(ch, e.endpoint, name, stageOf(last, name))
@@ -171,7 +174,6 @@ func (d *lastCycleDescs) collectCycle(ch chan<- prometheus.Metric, ep probe.Endp
 	gauge(d.capacityHigh, high)
 	gauge(d.capacityTokens, tokens)
 	gauge(d.objectiveCapacity, objective)
-	d.collectRegression(ch, ep, c)
 	for _, name := range probe.FindingNames() {
 		ch <- prometheus.MustNewConstMetric(d.findings, prometheus.GaugeValue, stagesWith(c, name), ep.Name, ep.Model,
 			string(name))
@@ -207,20 +209,22 @@ func (d *lastCycleDescs) collectObjectives(ch chan<- prometheus.Metric, ep probe
 	limit(d.objectiveErrors, o.ErrorRate)
 }
 
-// collectRegression sends the verdict on each signal. An alert needs detected to be 0, not absent, without one.
-func (d *lastCycleDescs) collectRegression(ch chan<- prometheus.Metric, ep probe.Endpoint, c *probe.Cycle) {
-	var r probe.Regression
+// collectRegression sends the last verdict on each signal. An alert needs detected to be 0, not absent, without one.
+func (d *lastCycleDescs) collectRegression(ch chan<- prometheus.Metric, ep probe.Endpoint, c *probe.Cycle,
+	verdicts []probe.Change,
+) {
+	baseline := 0
 	if c != nil && c.Regression != nil {
-		r = *c.Regression
+		baseline = len(c.Regression.Baseline.Cycles)
 	}
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{ep.Name, ep.Model}, labels...)...)
 	}
-	gauge(d.baselineCycles, float64(len(r.Baseline.Cycles)))
+	gauge(d.baselineCycles, float64(baseline))
 	for _, signal := range probe.Signals() {
 		change := probe.Change{Ratio: math.NaN(), PValue: math.NaN()}
-		if i := slices.IndexFunc(r.Changes, func(c probe.Change) bool { return c.Signal == signal }); i >= 0 {
-			change = r.Changes[i]
+		if i := slices.IndexFunc(verdicts, func(c probe.Change) bool { return c.Signal == signal }); i >= 0 {
+			change = verdicts[i]
 		}
 		gauge(d.regressionRatio, change.Ratio, string(signal))
 		gauge(d.regressionPValue, change.PValue, string(signal))

@@ -330,7 +330,8 @@ func TestUnknownIsNaN(t *testing.T) {
 	}
 }
 
-// TestRegression: every signal has its series from the start, and detected is 0 where there is no verdict.
+// TestRegression: every signal has its series from the start, and detected is 0 before the first verdict. A cycle without
+// a verdict does not end an alert; one that was asked for something else does.
 func TestRegression(t *testing.T) {
 	reg, m := newMetrics(metrics.Classic)
 	e := m.Add(llama, nil, []string{"constant-1"})
@@ -355,15 +356,29 @@ func TestRegression(t *testing.T) {
 	}
 	check("before the first cycle", 0, nil)
 	e.CycleEnded(cycle())
-	check("after a regression", 3, map[probe.Signal][3]float64{
-		probe.SignalTimeToFirstToken: {1.2, 0.001, 1}, probe.SignalCapacity: {0.99, 0.5, 0}})
-	unknown := cycle()
-	unknown.Regression = &probe.Regression{Note: "no verdict"}
-	e.CycleEnded(unknown)
-	check("without a verdict", 0, nil)
-	unknown = cycle()
-	unknown.Regression = nil
-	e.CycleEnded(unknown)
+	judged := map[probe.Signal][3]float64{
+		probe.SignalTimeToFirstToken: {1.2, 0.001, 1}, probe.SignalCapacity: {0.99, 0.5, 0}}
+	check("after a regression", 3, judged)
+	ended := func(r *probe.Regression) {
+		c := cycle()
+		c.Regression = r
+		e.CycleEnded(c)
+	}
+	ended(&probe.Regression{Note: "no verdict"})
+	check("without a verdict", 0, judged)
+	ended(&probe.Regression{Changes: []probe.Change{{Signal: probe.SignalCapacity, Ratio: 0.9, PValue: 0.01}}})
+	judged[probe.SignalCapacity] = [3]float64{0.9, 0.01, 0}
+	check("with a verdict on another signal", 0, judged)
+	e = m.Add(llama, nil, []string{"constant-1", "constant-2"})
+	check("after a reload", 0, judged)
+	ended(&probe.Regression{Changes: []probe.Change{{Signal: probe.SignalTimeToFirstToken, Ratio: 1, PValue: 1}}})
+	judged[probe.SignalTimeToFirstToken] = [3]float64{1, 1, 0}
+	check("after its end", 0, judged)
+	c := cycle()
+	c.Fingerprint, c.Regression = "another", &probe.Regression{Note: "no verdict"}
+	e.CycleEnded(c)
+	check("of another measurement", 0, nil)
+	ended(nil)
 	check("not sought", 0, nil)
 }
 
