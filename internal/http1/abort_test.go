@@ -155,6 +155,11 @@ func TestCloseTwice(t *testing.T) {
 	if !x.Reused || y.Reused {
 		t.Error("one connection was kept twice")
 	}
+	x.Close()
+	x.Close()
+	if x.release() {
+		t.Error("a context still holds an exchange that is closed")
+	}
 }
 
 // TestOpenWithAnEndedContext opens nothing and takes nothing.

@@ -107,7 +107,7 @@ func (t *Transport) dial(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, t.onTheWay(err)
 	}
-	c := &conn{timed: timed, net: timed, head: maxHead}
+	c := &conn{timed: timed, net: timed, head: maxHead, requests: &t.requests}
 	c.phases.Phases = timed.Phases()
 	started := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, t.opts.ConnectTimeout,

@@ -68,7 +68,10 @@ func TestHandshakeFailures(t *testing.T) {
 		{"the system's roots", forServer, nil, (*peer).hang, "certificate signed by unknown authority"},
 		{"other name", elsewhere, forElsewhere, (*peer).hang, "doesn't contain any IP SANs"},
 		{"old version", old, forClient, (*peer).hang, "protocol version"},
-		{"plain HTTP", nil, forClient, func(c *peer) { c.in.ReadByte(); c.send("HTTP/1.1 400 X\r\n\r\n") }, "not look like a TLS"},
+		{
+			"plain HTTP", nil, forClient, func(c *peer) { c.in.ReadByte(); c.send("HTTP/1.1 400 X\r\n\r\n") },
+			"does not look like a TLS handshake",
+		},
 		{"closed", nil, forClient, func(c *peer) { c.in.ReadByte() }, "EOF"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -100,6 +103,9 @@ func TestPhases(t *testing.T) {
 			took, p := time.Since(before), x.Phases()
 			if p.Connect <= 0 || p.DNS > 0 != (host == "localhost") || p.TLS > 0 != (forServer != nil) {
 				t.Errorf("%s: %+v", host, p)
+			}
+			if connect := x.conn.timed.Phases().Connect; p.Connect < connect {
+				t.Errorf("%s: connected in %v, of which %v are told", host, connect, p.Connect)
 			}
 			if sum := p.DNS + p.Connect + p.TLS; sum > took {
 				t.Errorf("%s: %+v is more than the %v that it took", host, p, took)
@@ -175,29 +181,26 @@ func TestNotReady(t *testing.T) {
 func TestLookup(t *testing.T) {
 	system := net.DefaultResolver
 	t.Cleanup(func() { net.DefaultResolver = system })
-	asked := make(chan bool, 1000)
+	ctx, cancel := context.WithCancel(t.Context())
 	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		asked <- true
+		cancel() // that of the first case
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}}
-	for i, timeout := range []time.Duration{10 * time.Millisecond, time.Hour} {
-		for _, proxy := range []*url.URL{nil, {Scheme: "http", Host: "proxy.example:3128"}} {
-			ctx, cancel := context.WithCancel(t.Context())
-			if timeout == time.Hour {
-				go func() { <-asked; cancel() }()
-			}
-			origin := fmt.Sprintf("https://origin%d.example", i)
-			opts := Options{ConnectTimeout: timeout, Proxy: http.ProxyURL(proxy)}
-			x, err := newTransport(t, origin, opts).Open(ctx, false, 0)
-			var dns *net.DNSError
-			if x != nil || !errors.As(err, &dns) || strings.HasPrefix(err.Error(), "the proxy ") != (proxy != nil) {
-				t.Errorf("timeout %v, proxy %v: got %v, %v", timeout, proxy, x, err)
-			}
-			cancel()
-			for len(asked) > 0 {
-				<-asked
-			}
+	for i, test := range []struct {
+		ctx     context.Context
+		timeout time.Duration
+		proxy   *url.URL
+	}{
+		{ctx, time.Hour, nil},
+		{t.Context(), 10 * time.Millisecond, nil},
+		{t.Context(), 10 * time.Millisecond, &url.URL{Scheme: "http", Host: "proxy.example:3128"}},
+	} {
+		opts := Options{ConnectTimeout: test.timeout, Proxy: http.ProxyURL(test.proxy)}
+		x, err := newTransport(t, fmt.Sprintf("https://origin%d.example", i), opts).Open(test.ctx, false, 0)
+		var dns *net.DNSError
+		if x != nil || !errors.As(err, &dns) || strings.HasPrefix(err.Error(), "the proxy ") != (test.proxy != nil) {
+			t.Errorf("case %d: got %v, %v", i, x, err)
 		}
 	}
 }

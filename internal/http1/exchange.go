@@ -36,6 +36,8 @@ type conn struct {
 	head   int // how many bytes the head that is being read may still have
 	phases Phases
 	expiry time.Time // while it is idle
+
+	requests *sync.Pool // the transport's
 }
 
 // Read lets no head go on for ever.
@@ -86,14 +88,11 @@ type Exchange struct {
 // Field is one header field. Its value must be one that a header can carry.
 type Field struct{ Name, Value string }
 
-// requests holds the memory of requests that are being written: a write is over soon, an exchange is not.
-var requests = sync.Pool{New: func() any { return new([]byte) }}
-
 // Send writes a request: h, the fields, and body with its length unless h is that of a GET. The caller may use body
 // again when Send returns. Where the request cannot be written the server may have answered nevertheless, so Receive
 // tells of that.
 func (x *Exchange) Send(h *Head, fields []Field, body []byte) {
-	memory := requests.Get().(*[]byte) //nolint:forcetypeassert // there is nothing else in it
+	memory := x.conn.requests.Get().(*[]byte) //nolint:forcetypeassert // there is nothing else in it
 	b := append((*memory)[:0], h.start...)
 	for _, f := range fields {
 		b = append(append(append(append(b, f.Name...), ": "...), f.Value...), "\r\n"...)
@@ -114,7 +113,7 @@ func (x *Exchange) Send(h *Head, fields []Field, body []byte) {
 // write writes a request and gives its memory back.
 func (c *conn) write(request *[]byte) error {
 	_, err := c.net.Write(*request)
-	requests.Put(request)
+	c.requests.Put(request)
 	return err
 }
 
@@ -151,7 +150,7 @@ type body struct {
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
-	if err == io.EOF { //nolint:errorlint // net/http does not wrap it
+	if err == io.EOF {
 		b.x.whole = true
 	}
 	return n, err

@@ -231,6 +231,7 @@ func TestProxyRefusals(t *testing.T) {
 				t.Fatalf("got %v, %v; want %s", x, err, test.want)
 			}
 			discreet(t, err)
+			s.awaitEnds(t, 0)
 		})
 	}
 }
@@ -256,7 +257,7 @@ func TestBadProxies(t *testing.T) {
 		want  string
 	}{
 		{"scheme", fromEnvironment("ftp://user:s3cret@proxy.example"), "the proxy proxy.example must begin with http://"},
-		{"scheme, a token", fromEnvironment("ftp://s3cret@proxy.example"), "the proxy proxy.example must begin with http://"},
+		{"scheme, token", fromEnvironment("ftp://s3cret@proxy.example"), "the proxy proxy.example must begin with http://"},
 		{"no host", fromEnvironment("http://user:s3cret@:3128"), `the proxy: "" is no valid host`},
 		{"error", func(*http.Request) (*url.URL, error) { return nil, errors.New("why") }, "the proxy: why"},
 	} {

@@ -25,7 +25,8 @@ func TestRequests(t *testing.T) {
 		{"bare GET", http.MethodGet, "/", nil, nil, "", "GET / HTTP/1.1\r\nHost: HOST\r\n\r\n"},
 		{"no path", http.MethodGet, "", nil, nil, "", "GET / HTTP/1.1\r\nHost: HOST\r\n\r\n"},
 		{
-			"GET", http.MethodGet, "/v1/models?a=b%20c", header, nil, "", "GET /v1/models?a=b%20c HTTP/1.1\r\nHost: HOST\r\n" +
+			"GET", http.MethodGet, "/v1/models?a=b%20c", header, nil, "",
+			"GET /v1/models?a=b%20c HTTP/1.1\r\nHost: HOST\r\n" +
 				"Authorization: Bearer key\r\nUser-Agent: inferprobe/1\r\nX-Many: a, b\r\n\r\n",
 		},
 		{

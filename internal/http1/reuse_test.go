@@ -2,6 +2,7 @@ package http1
 
 import (
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net/http"
 	"runtime"
@@ -30,7 +31,10 @@ func TestReuse(t *testing.T) {
 		{"204", "HTTP/1.1 204 No Content\r\n\r\n", answer{204, "", true, nil}},
 		{"304", "HTTP/1.1 304 Not Modified\r\n\r\n", answer{304, "", true, nil}},
 		{"304 with a length", "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", answer{304, "", true, nil}},
-		{"1.0 that says so", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", answer{200, "ok", true, nil}},
+		{
+			"1.0 that says so", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok",
+			answer{200, "ok", true, nil},
+		},
 
 		{"close", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", answer{200, "ok", false, nil}},
 		{"close, in a list", "HTTP/1.1 204 X\r\nConnection: a, Close\r\n\r\n", answer{204, "", false, nil}},
@@ -93,24 +97,40 @@ func TestReuseOfACutAnswer(t *testing.T) {
 
 // TestReuseNeedsTheWholeAnswer closes exchanges early.
 func TestReuseNeedsTheWholeAnswer(t *testing.T) {
-	for name, read := range map[string]func(x *Exchange, head *Head){
-		"nothing":        func(*Exchange, *Head) {},
-		"only sent":      func(x *Exchange, head *Head) { x.Send(head, nil, nil) },
-		"only the head":  func(x *Exchange, head *Head) { x.Send(head, nil, nil); x.Receive(head) },
-		"a part":         func(x *Exchange, head *Head) { x.Send(head, nil, nil); io.CopyN(io.Discard, body1(x, head), 1) },
-		"closed body":    func(x *Exchange, head *Head) { x.Send(head, nil, nil); body1(x, head).Close() },
-		"whole, aborted": func(x *Exchange, head *Head) { x.Send(head, nil, nil); io.ReadAll(body1(x, head)); x.Abort() },
+	const half = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no" // the rest never comes
+	body := func(x *Exchange, head *Head) io.ReadCloser { x.Send(head, nil, nil); return body1(x, head) }
+	for _, test := range []struct {
+		name, answer string
+		read         func(x *Exchange, head *Head)
+		reused       bool
+	}{
+		{"nothing", ok, func(*Exchange, *Head) {}, false},
+		{"only sent", ok, func(x *Exchange, head *Head) { x.Send(head, nil, nil) }, false},
+		{"only the head", ok, func(x *Exchange, head *Head) { body(x, head) }, false},
+		{"a part", ok, func(x *Exchange, head *Head) { io.CopyN(io.Discard, body(x, head), 1) }, false},
+		{"all that has come", half, func(x *Exchange, head *Head) { io.CopyN(io.Discard, body(x, head), 1) }, false},
+		{"closed body", half, func(x *Exchange, head *Head) { body(x, head).Close() }, false},
+		{"whole, aborted", ok, func(x *Exchange, head *Head) { io.ReadAll(body(x, head)); x.Abort() }, false},
+		{"whole, without its end", ok, func(x *Exchange, head *Head) { io.ReadFull(body(x, head), make([]byte, 2)) }, true},
+		{"no body", "HTTP/1.1 204 X\r\n\r\n", func(x *Exchange, head *Head) { body(x, head) }, true},
 	} {
-		t.Run(name, func(t *testing.T) {
-			s := serve(t, nil, always(ok))
+		t.Run(test.name, func(t *testing.T) {
+			s := serve(t, nil, func(c *peer) {
+				if c.number == 1 {
+					c.request()
+					c.send(test.answer)
+				}
+				always(ok)(c)
+			})
 			tr := newTransport(t, s.url(), Options{})
 			x := open(t, tr)
-			read(x, newHead(t, tr, http.MethodPost))
+			test.read(x, newHead(t, tr, http.MethodPost))
 			x.Close()
-			if n := len(kept(tr)); n != 0 {
+			if n := len(kept(tr)); n > 0 != test.reused {
 				t.Errorf("%d connections are kept", n)
 			}
-			check(t, tr, false)
+			check(t, tr, test.reused)
+			s.awaitEnds(t, 1)
 		})
 	}
 }
@@ -131,7 +151,8 @@ func TestSurplusUnderTLS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			forServer, forClient := certificate(t, "127.0.0.1")
 			forServer.DynamicRecordSizingDisabled = true // all of it in one record
-			s := serve(t, forServer, always("HTTP/1.1 200 OK\r\nContent-Length: 12288\r\n\r\n"+strings.Repeat("x", size)+surplus))
+			answer := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", size, strings.Repeat("x", size))
+			s := serve(t, forServer, always(answer+surplus))
 			tr := newTransport(t, s.url(), Options{TLS: forClient})
 			head := newHead(t, tr, http.MethodGet)
 			for i := range 2 {
@@ -232,6 +253,7 @@ func TestIdleConnectionThatIsNotQuiet(t *testing.T) {
 				eventually(t, "what the server did is seen", func() bool { return !conns[0].timed.Quiet() })
 				check(t, tr, false)
 				check(t, tr, true)
+				s.awaitEnds(t, 1)
 			})
 		})
 	}

@@ -26,7 +26,8 @@ type server struct {
 	listener net.Listener
 	scheme   string
 	conns    atomic.Int64
-	open     sync.Map // of net.Conn
+	live     atomic.Int64 // connections that are being served
+	open     sync.Map     // of net.Conn
 	group    sync.WaitGroup
 }
 
@@ -57,7 +58,9 @@ func serve(t testing.TB, config *tls.Config, talk func(c *peer)) *server {
 			}
 			s.open.Store(conn, nil)
 			c := &peer{Conn: conn, in: bufio.NewReader(conn), number: s.conns.Add(1)}
+			s.live.Add(1)
 			s.group.Go(func() {
+				defer s.live.Add(-1)
 				defer conn.Close()
 				talk(c)
 			})
@@ -77,6 +80,12 @@ func socket(c net.Conn) *net.TCPConn {
 		c = over.NetConn()
 	}
 	return c.(*net.TCPConn)
+}
+
+// awaitEnds waits until only so many connections are left.
+func (s *server) awaitEnds(t testing.TB, left int64) {
+	t.Helper()
+	eventually(t, "the client closes connections", func() bool { return s.live.Load() == left })
 }
 
 func (s *server) address() string { return s.listener.Addr().String() }
@@ -226,8 +235,8 @@ func certificate(t testing.TB, names ...string) (forServer, forClient *tls.Confi
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: names[0]}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: names[0]}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 	}
 	for _, name := range names {
 		if ip := net.ParseIP(name); ip != nil {

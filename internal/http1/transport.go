@@ -32,6 +32,8 @@ type Transport struct {
 	opts   Options
 	dialer wiretime.Dialer
 	route  route
+	// requests holds the memory of requests that are being written: a write is over soon, an exchange is not.
+	requests sync.Pool // of *[]byte
 
 	mu     sync.Mutex
 	idle   []*conn // the one that was used last is at the end
@@ -45,7 +47,10 @@ func New(opts Options) (*Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Transport{opts: opts, dialer: wiretime.Dialer{Timeout: opts.ConnectTimeout}, route: r}, nil
+	return &Transport{
+		opts: opts, dialer: wiretime.Dialer{Timeout: opts.ConnectTimeout}, route: r,
+		requests: sync.Pool{New: func() any { return new([]byte) }},
+	}, nil
 }
 
 // Open begins an exchange on a connection that was kept, or on a new one where there is none or fresh asks for it.
