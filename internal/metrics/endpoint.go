@@ -22,6 +22,7 @@ type Endpoint struct {
 	connection      phases
 	scheduleDelay   prometheus.Observer
 	receiveLag      prometheus.Observer
+	retries         prometheus.Counter
 	inFlight        prometheus.Gauge
 	success         prometheus.Gauge
 	lastProbe       prometheus.Gauge
@@ -109,6 +110,7 @@ func (e *Endpoint) create(fresh bool) {
 	}
 	e.scheduleDelay = f.scheduleDelay.WithLabelValues(name, model)
 	e.receiveLag = f.receiveLag.WithLabelValues(name, model)
+	e.retries = f.requestRetries.WithLabelValues(name, model)
 	e.inFlight = f.requestsInFlight.WithLabelValues(name, model)
 	e.success = f.probeSuccess.WithLabelValues(name, model)
 	e.lastProbe = f.lastProbe.WithLabelValues(name, model)
@@ -242,6 +244,7 @@ func (s *stage) observe(r *probe.Result) {
 
 // observe takes what does not depend on the outcome: connections and the prober's own delays.
 func (e *Endpoint) observe(r *probe.Result) {
+	e.retries.Add(float64(r.Retries))
 	if r.NewConn {
 		observePhase(e.connection.dns, r.Phases.DNS)
 		observePhase(e.connection.connect, r.Phases.Connect)

@@ -72,6 +72,7 @@ type families struct {
 	connectionPhase  *prometheus.HistogramVec
 	scheduleDelay    *prometheus.HistogramVec
 	receiveLag       *prometheus.HistogramVec
+	requestRetries   *prometheus.CounterVec
 	requestsInFlight *prometheus.GaugeVec
 
 	probeSuccess     *prometheus.GaugeVec
@@ -132,11 +133,14 @@ func declare(b *builder) families {
 		connectionPhase: b.histogram("connection_phase_duration_seconds",
 			"Time that a phase of opening a connection took.", connectionBounds(), append(endpoint[:2:2], "phase")),
 		scheduleDelay: b.histogram("schedule_delay_seconds",
-			"How much later than due a request of an open loop was sent: lateness of the prober.",
+			"How much later than due a request of an open loop was sent, less what its connection took to open: "+
+				"lateness of the prober.",
 			proberBounds(), endpoint),
 		receiveLag: b.histogram("receive_lag_seconds",
 			"How much later than the kernel the prober saw data arrive. Where the kernel gives its time.",
 			proberBounds(), endpoint),
+		requestRetries: b.counter("request_retries_total",
+			"Sends that were repeated because the server had closed the kept connection.", endpoint),
 		requestsInFlight: b.gauge("requests_in_flight", "Requests that wait for their answer now.", endpoint),
 
 		probeSuccess: b.gauge("probe_success",

@@ -3,13 +3,13 @@ package metrics
 import "github.com/inferprobe/inferprobe/internal/probe"
 
 // Series is the number of time series that an endpoint costs in Prometheus: a whole sweep of 9 rates, which has 11
-// stages, costs 2,494 classic ones, 765 with native histograms, and 2,576 with both.
+// stages, costs 2,495 classic ones, 766 with native histograms, and 2,577 with both.
 func Series(mode Mode, stages int) int {
 	const (
 		summaries = 4 * (4 + 2) // quantiles, sum, count
 		gauges    = 6
 		counters  = 5
-		rest      = 27 // of the endpoint: gauges, counters without reasons, info
+		rest      = 28 // of the endpoint: gauges, counters without reasons, info
 	)
 	stage := summaries + gauges + counters + len(probe.Reasons()) + histograms(mode, firstTokenBounds(),
 		firstTokenBounds(), interTokenBounds(), interTokenBounds(), requestBounds(), stallBounds(), speedBounds())
