@@ -28,6 +28,9 @@ func (d *Daemon) RunNow(name string) error {
 	p.mu.Lock()
 	state := p.status.state
 	p.mu.Unlock()
+	if state == stateStandby {
+		return d.elsewhere(p)
+	}
 	if state != stateWaiting {
 		return fmt.Errorf("%w: %s is %s", web.ErrConflict, name, state)
 	}
@@ -44,10 +47,10 @@ func (d *Daemon) RunNow(name string) error {
 }
 
 // Pause ends what runs on the endpoint, and lets nothing start by itself until Resume. A restart of the daemon ends it,
-// too. It implements web.Control.
+// too. On a replica that does not measure the endpoint it would have no effect and is refused. It implements web.Control.
 func (d *Daemon) Pause(name string) error { return d.setPaused(name, true) }
 
-// Resume ends a pause. It implements web.Control.
+// Resume ends a pause, on a replica that does not measure the endpoint any more its own. It implements web.Control.
 func (d *Daemon) Resume(name string) error { return d.setPaused(name, false) }
 
 func (d *Daemon) setPaused(name string, paused bool) error {
@@ -55,7 +58,11 @@ func (d *Daemon) setPaused(name string, paused bool) error {
 	if err != nil {
 		return err
 	}
+	standby := false
 	p.set(func(s *status) {
+		if standby = s.state == stateStandby && (paused || !s.paused); standby {
+			return
+		}
 		s.paused = paused
 		if !paused {
 			return
@@ -68,9 +75,21 @@ func (d *Daemon) setPaused(name string, paused bool) error {
 			s.interrupt()
 		}
 	})
+	if standby {
+		return d.elsewhere(p)
+	}
 	if m := p.series(); m != nil {
 		m.Paused(paused)
 	}
 	d.Log.Info("the operator changed the endpoint's state", "endpoint", name, "paused", paused)
 	return nil
+}
+
+// elsewhere is the answer to what only the replica that measures the endpoint can do.
+func (d *Daemon) elsewhere(p *endpointProbe) error {
+	holder := d.Leases.Holder(p.config.Name, p.config.Group)
+	if holder == "" {
+		return fmt.Errorf("%w: %s is not measured by this replica, and by no other yet", web.ErrConflict, p.config.Name)
+	}
+	return fmt.Errorf("%w: %s is measured by another replica, %s", web.ErrConflict, p.config.Name, holder)
 }

@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -9,6 +11,7 @@ import (
 	"github.com/inferprobe/inferprobe/internal/config"
 	"github.com/inferprobe/inferprobe/internal/sim"
 	"github.com/inferprobe/inferprobe/internal/sim/simtest"
+	"github.com/inferprobe/inferprobe/internal/web"
 )
 
 // leases are given and taken by the test.
@@ -84,11 +87,10 @@ func TestLeases(t *testing.T) {
 	if shown("a") || shown("b") {
 		t.Error("endpoints of others are in the metrics")
 	}
-	if err := h.Pause("b"); err != nil { // must not need series
-		t.Error(err)
-	}
-	if err := h.Resume("b"); err != nil {
-		t.Error(err)
+	for what, act := range map[string]func(string) error{"run": h.RunNow, "pause": h.Pause, "resume": h.Resume} {
+		if err := act("b"); !errors.Is(err, web.ErrConflict) || !strings.Contains(err.Error(), "pod-b") {
+			t.Errorf("%s on a replica that does not measure: %v", what, err)
+		}
 	}
 	l.given <- "a"
 	until(t, "measured", func() bool { return measuring(server, 1) })
@@ -100,6 +102,9 @@ func TestLeases(t *testing.T) {
 	if shown("a") {
 		t.Error("an endpoint that is another's now is in the metrics")
 	}
+	if h.Endpoints()[1].Paused {
+		t.Error("paused, although it was refused")
+	}
 	l.given <- "b"
 	until(t, "the other", func() bool { return state(1) == stateWaiting && count(h.names(), "b") == 1 })
 	l.mu.Lock()
@@ -108,6 +113,16 @@ func TestLeases(t *testing.T) {
 	until(t, "handed over", func() bool { return state(1) == stateStandby && !shown("b") })
 	l.given <- "b"
 	until(t, "back again", func() bool { return state(1) == stateWaiting })
+	if err := h.Pause("b"); err != nil {
+		t.Error(err)
+	}
+	l.take("b")
+	until(t, "lost while paused", func() bool { return state(1) == stateStandby })
+	if err := h.Resume("b"); err != nil || h.Endpoints()[1].Paused { // else it would stay when b comes back
+		t.Errorf("the end of a pause that began here: %v", err)
+	}
+	l.given <- "b"
+	until(t, "back for good", func() bool { return state(1) == stateWaiting })
 	stop()
 	if n := count(h.names(), "b"); n != 1 {
 		t.Errorf("%d cycles of an endpoint that came back before it was due", n)

@@ -13,7 +13,7 @@ type Control interface {
 	Reload(ctx context.Context) error
 	// RunNow starts a cycle of the endpoint that is not due yet. It does not wait for its end.
 	RunNow(name string) error
-	// Pause lets nothing start on the endpoint by itself any more. What runs is finished.
+	// Pause ends what runs on the endpoint, and lets nothing start on it by itself any more.
 	Pause(name string) error
 	// Resume ends a pause.
 	Resume(name string) error

@@ -24,7 +24,7 @@ type EndpointStatus struct {
 	Name      string        `json:"name"`
 	Model     string        `json:"model"` // "" while it is not known
 	URL       string        `json:"url"`
-	State     string        `json:"state"`                // a word: "waiting", "running", "stopped"
+	State     string        `json:"state"`                // a word: "waiting", "running", "stopped", or "standby": another replica measures it
 	Paused    bool          `json:"paused"`               // by Control.Pause: no cycle starts by itself
 	Stage     string        `json:"stage,omitempty"`      // the one that runs
 	NextStart time.Time     `json:"next_start,omitzero"`  // zero if no cycle is due
