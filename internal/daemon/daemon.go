@@ -155,7 +155,7 @@ func (d *Daemon) readBack(ctx context.Context) {
 	}
 }
 
-// keepHouse writes down every few seconds what has been spent, and says whether it can.
+// keepHouse writes down every few seconds what has been spent, and says whether that and cycles can be kept on disk.
 func (d *Daemon) keepHouse(ctx context.Context) {
 	const period = 5 * time.Second
 	tick := time.NewTicker(period)
@@ -165,8 +165,8 @@ func (d *Daemon) keepHouse(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			d.ledger.Flush()
-			d.metrics.HistoryWritable(d.history.Healthy() == nil)
+			spent := d.ledger.Flush()
+			d.metrics.HistoryWritable(spent == nil && d.history.Healthy() == nil)
 		}
 	}
 }
