@@ -30,7 +30,9 @@ func (o *observer) Discovered(e probe.Endpoint) {
 }
 
 func (o *observer) Record(stage string, r *probe.Result) {
-	o.probe.series().Record(stage, r)
+	if stage != probe.StageNone {
+		o.probe.series().Record(stage, r)
+	}
 	o.daemon.spend(o.probe, r)
 }
 

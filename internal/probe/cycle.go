@@ -28,6 +28,7 @@ const (
 	StageSynchronous = "synchronous"
 	StageThroughput  = "throughput"
 	StageCanary      = "canary"
+	StageNone        = "" // of requests between stages, which cost tokens and are nobody's observation
 )
 
 // Workload is the emulated data of a cycle.
@@ -269,6 +270,8 @@ const (
 	FindingTokensPerEvent FindingName = "tokens_per_event" // several tokens an event, counts unknown: gaps are per event
 	FindingEndedByGuard   FindingName = "ended_by_guard"   // a guard ended the stage before its time
 	FindingForeignLoad    FindingName = "foreign_load"     // other users' requests were there, too
+	FindingCarryOver      FindingName = "carry_over"       // the endpoint was still at requests of the stage before
+	FindingCensored       FindingName = "censored"         // requests cut off had waited too long for the percentiles to hold
 )
 
 // FindingNames returns every FindingName.
@@ -277,6 +280,7 @@ func FindingNames() []FindingName {
 		FindingScheduleDelay, FindingReceiveLag, FindingCPUThrottled, FindingTokenMismatch, FindingTooFewSamples,
 		FindingOutputLength, FindingClientOverload, FindingNotSettled, FindingCachedPrompts, FindingNoServerUsage,
 		FindingTokensPerEvent, FindingEndedByGuard, FindingForeignLoad,
+		FindingCarryOver, FindingCensored,
 	}
 }
 

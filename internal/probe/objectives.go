@@ -22,10 +22,10 @@ func (s *Stage) Meets(o Objectives) bool {
 		s.RequestsPerSecond >= keptUp*s.TargetRate
 }
 
-// Ours reports whether the finding is trouble of this process or its host.
+// Ours reports whether the finding is trouble of this process or its host, or of load that this process made before.
 func (f Finding) Ours() bool {
 	switch f.Name {
-	case FindingScheduleDelay, FindingReceiveLag, FindingCPUThrottled, FindingClientOverload:
+	case FindingScheduleDelay, FindingReceiveLag, FindingCPUThrottled, FindingClientOverload, FindingCarryOver:
 		return true
 	}
 	return false

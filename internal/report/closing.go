@@ -301,6 +301,10 @@ func inWords(name probe.FindingName) string {
 		return "several tokens came in one event"
 	case probe.FindingEndedByGuard:
 		return "a guard ended the stage"
+	case probe.FindingCarryOver:
+		return "the endpoint was still busy with the stage before"
+	case probe.FindingCensored:
+		return "percentiles leave out requests that waited longer"
 	case probe.FindingForeignLoad:
 		return "requests of other users were there, too"
 	}

@@ -19,7 +19,7 @@ type Observer interface {
 	// Discovered is called once, before the first stage, when the endpoint's model is known; not at all if it cannot be
 	// found out.
 	Discovered(probe.Endpoint)
-	Record(stage string, r *probe.Result)
+	Record(stage string, r *probe.Result) // probe.StageNone for a request between stages
 	Progress(Progress)
 }
 
@@ -34,7 +34,10 @@ type cycle struct {
 	seed    uint64
 	log     *slog.Logger
 
-	leftBehind bool // the last stage cut off requests, which the server may still be at
+	leftBehind bool           // the last stage cut off requests, which the server may still be at
+	carried    *probe.Finding // on the next stage: the server is still at them
+	alone      time.Duration  // that a request alone waits for its first token; 0 = not known
+	quiet      time.Duration  // quietWait
 }
 
 // Run measures the target once and returns everything it found; a cycle that could not be run says why in Failure. When
@@ -56,7 +59,7 @@ func newCycle(t *Target, observe Observer, log *slog.Logger) *cycle {
 	workload := t.Workload
 	workload.Tokenizer = cmp.Or(t.Tokenizer, t.Model)
 	return &cycle{
-		target: t, observe: observe, seed: rand.Uint64(), log: log,
+		target: t, observe: observe, seed: rand.Uint64(), log: log, quiet: quietWait,
 		Cycle: &probe.Cycle{
 			ID:       CycleID(t.Name, started),
 			Endpoint: probe.Endpoint{Name: t.Name, Model: t.Model, URL: t.Client.BaseURL},
@@ -117,7 +120,11 @@ func (c *cycle) runStages(ctx context.Context) {
 	case probe.ProfileThroughput:
 		c.run(ctx, plan.throughput())
 	default:
-		c.rising(ctx, plan.openLoop(plan.Profile, plan.RateList))
+		stages := plan.openLoop(plan.Profile, plan.RateList)
+		if len(stages) > 1 {
+			c.learnAlone(ctx)
+		}
+		c.rising(ctx, stages)
 	}
 }
 

@@ -53,8 +53,14 @@ func (c *cycle) run(ctx context.Context, s named) (probe.Stage, *obstacle) {
 	if f, ok := watch.crowd.finding(); ok && reason != skipYielded {
 		stage.Findings = append(stage.Findings, f)
 	}
+	if c.carried != nil {
+		stage.Findings = append(stage.Findings, *c.carried)
+	}
 	c.Stages = append(c.Stages, stage)
-	c.leftBehind = stage.Incomplete > 0
+	c.leftBehind, c.carried = stage.Incomplete > 0, nil
+	if s.Profile == probe.ProfileSynchronous && stage.TimeToFirstToken.Count > 0 {
+		c.alone = seconds(stage.TimeToFirstToken.P50)
+	}
 	if reason != "" {
 		c.log.Warn("a guard ended the stage", "stage", s.name, "reason", reason, "detail", detail)
 	}
@@ -66,6 +72,9 @@ func (c *cycle) barred(ctx context.Context, s named) *obstacle {
 	var stop *obstacle
 	if ctx.Err() == nil {
 		stop = c.users.makeWay(ctx, s.name, c.leftBehind)
+	}
+	if c.leftBehind && stop == nil && ctx.Err() == nil && !c.users.idle {
+		c.carried = c.awaitQuiet(ctx)
 	}
 	if ctx.Err() != nil {
 		return c.interrupted()

@@ -53,6 +53,7 @@ type users struct {
 	past    []peak       // of before
 	before  look         // the last one before a stage
 	silent  int          // looks in a row, between stages, that got no answer
+	idle    bool         // the server says that it is done with what the last stage left behind
 }
 
 // peak is the most requests that we had in flight in the time up to at.
@@ -164,8 +165,8 @@ func (u *users) makeWay(ctx context.Context, stage string, leftBehind bool) *obs
 		u.close()
 		u.metrics = nil
 	}
-	if leftBehind {
-		now = u.drain(ctx, now)
+	if u.idle = !leftBehind; leftBehind {
+		now, u.idle = u.drain(ctx, now)
 	}
 	u.before = now
 	if !u.yield || !now.inNeed() {
@@ -185,18 +186,21 @@ func (u *users) makeWay(ctx context.Context, stage string, leftBehind bool) *obs
 }
 
 // drain waits for the server to let go of requests that were cut off, until it is as busy as before the stage that
-// left them, and returns the last look. Of numbers that may be old it cannot tell.
-func (u *users) drain(ctx context.Context, now look) look {
+// left them, and returns the last look and whether it is. Of numbers that may be old it cannot tell.
+func (u *users) drain(ctx context.Context, now look) (last look, idle bool) {
 	started, pause := time.Now(), drainFirst
-	for now.known && now.Stale == 0 && now.Running+now.Waiting > max(0, u.before.Running+u.before.Waiting) {
+	for now.known && now.Stale == 0 {
+		if now.Running+now.Waiting <= max(0, u.before.Running+u.before.Waiting) {
+			return now, true
+		}
 		if time.Since(started) >= drainWait || !load.Sleep(ctx, pause) {
-			u.log.Debug("the server is not yet done with requests that were cut off", "seen", now.String())
+			u.log.Warn("by its metrics the server is not yet done with requests that were cut off", "seen", now.String())
 			break
 		}
 		pause = min(2*pause, drainMost)
 		now = u.look(ctx)
 	}
-	return now
+	return now, false
 }
 
 // crowd is what the looks during one stage have seen.
