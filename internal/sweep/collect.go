@@ -30,6 +30,7 @@ type collector struct {
 	firstError                               stats.Sample // of times to a first token, for having been read late, seconds
 	firstReads, reads                        reads
 	requests                                 reservoir
+	cut                                      censored
 
 	sent                int
 	firstSent, lastSent time.Duration // since started
@@ -71,6 +72,7 @@ func (c *collector) Record(r *probe.Result) {
 	case probe.Incomplete:
 		c.incomplete++
 		c.incompleteTokens += r.OutputTokens
+		c.cut.add(r, c.now())
 	default:
 		c.failed++
 		c.failures[r.Reason]++

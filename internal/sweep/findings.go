@@ -21,6 +21,7 @@ const (
 	overheadShare  = 0.01             // of the prompt: by how much what the server adds to it may differ …
 	overheadLeast  = 4                // … or by so many tokens
 	cachedShare    = 0.05             // of the prompts' tokens, that a prefix cache may have served
+	servedShare    = 0.05             // of the requests sent in an open loop, that may be served beyond them
 	littleShare    = 0.15             // between requests in flight and rate × latency
 	littleFailures = 0.05             // of the requests: with more, rate × latency means nothing
 	eventsShare    = 0.05             // tokens beyond one an event, before gaps are called gaps of events
@@ -41,6 +42,7 @@ type measurement struct {
 func (c *collector) judge(s *probe.Stage, m measurement) []probe.Finding {
 	j := &judgement{collector: c, stage: s, lasted: s.Ended.Sub(s.Started)}
 	j.samples()
+	j.censored()
 	j.scheduleDelay()
 	j.receiveLag()
 	j.throttling(m.throttled)
@@ -48,6 +50,7 @@ func (c *collector) judge(s *probe.Stage, m measurement) []probe.Finding {
 	if m.settled != nil {
 		j.settled(m.settled)
 	}
+	j.workedOff()
 	if m.guard != "" {
 		j.note(probe.FindingEndedByGuard, "after %s: %s", round(j.lasted), m.guard)
 	}
@@ -139,6 +142,22 @@ func (j *judgement) settled(s *settler) {
 	if math.Abs(j.stage.InFlight-expected) > littleShare*j.stage.InFlight {
 		j.note(probe.FindingNotSettled, "the rate has settled but latencies have not: %.1f requests in flight, where rate × "+
 			"latency is %.1f (Little's law)", j.stage.InFlight, expected)
+	}
+}
+
+// workedOff looks for an open loop whose window served more than was sent in it: it worked off what had piled up before,
+// of which its latencies hold the time in a queue that its rate does not make. By chance as many requests leave a window
+// as enter it but for the square root of them, as with requests that pile up: see saturation.
+func (j *judgement) workedOff() {
+	window := j.stage.WindowEnd - j.stage.WindowStart
+	sent, chance := j.stage.TargetRate*window.Seconds(), float64(chanceConstant)
+	if j.stage.Profile == probe.ProfilePoisson {
+		chance = chancePoisson
+	}
+	excess := j.stage.RequestsPerSecond*window.Seconds() - sent
+	if sent > 0 && j.completed >= probe.MinSamples(0.90) && excess > max(servedShare*sent, chance*math.Sqrt(sent)) {
+		j.invalid(probe.FindingNotSettled, "%.2f requests/s were served where %.2f were sent: requests from before the "+
+			"measured window had piled up and were worked off in it", j.stage.RequestsPerSecond, j.stage.TargetRate)
 	}
 }
 

@@ -38,6 +38,8 @@ func TestProvokedFindings(t *testing.T) {
 		o.CountTokens = func(text string) int { return count(strings.Fields(text)) }
 		return o
 	}
+	hanging := steady()
+	hanging.Faults = []sim.FaultRate{{Fault: "hang", Probability: 0.2}}
 	inFours := steady()
 	inFours.TokensPerEvent = 4
 	for name, test := range map[string]struct {
@@ -91,6 +93,16 @@ func TestProvokedFindings(t *testing.T) {
 		"a rate that has not settled": {
 			server: steady(), want: probe.FindingNotSettled,
 			change: func(target *Target) { target.Plan.Profile = probe.ProfileThroughput },
+		},
+		"requests that hang": {
+			server: hanging, want: probe.FindingCensored, change: func(target *Target) {
+				target.Plan.MaxRequests, target.Plan.MaxDuration = 0, 1500*milli
+			},
+		},
+		"none that hangs": {
+			server: steady(), not: probe.FindingCensored, change: func(target *Target) {
+				target.Plan.MaxRequests, target.Plan.MaxDuration = 0, 1500*milli
+			},
 		},
 		"errors that a guard minds": {
 			server: fixedFault("error_event"), want: probe.FindingEndedByGuard, note: true,
