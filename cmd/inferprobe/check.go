@@ -17,8 +17,9 @@ func newCheck() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Validate the configuration and tell what it costs",
-		Long: `check reads the configuration as serve does and names every error at once, with its file, line and key. It sends
-nothing to any endpoint. Exit code 0 if the configuration is good, 2 if not.`,
+		Long: `check reads the configuration as serve does and names every error at once, with its file, line and key, and
+warns of what is valid but does something else than it seems to. It sends nothing to any endpoint. Exit code 0 if the
+configuration is good, 2 if not.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := load(cmd, file)
@@ -33,7 +34,7 @@ nothing to any endpoint. Exit code 0 if the configuration is good, 2 if not.`,
 			for i := range c.Endpoints {
 				describe(&text, &c.Endpoints[i], metrics.Mode(c.Metrics.Histograms))
 			}
-			describeLoad(&text, c)
+			describeWarnings(&text, c.Warnings)
 			if _, err := io.WriteString(cmd.OutOrStdout(), text.String()); err != nil {
 				return workError(err)
 			}
@@ -44,18 +45,10 @@ nothing to any endpoint. Exit code 0 if the configuration is good, 2 if not.`,
 	return cmd
 }
 
-// describeLoad says so if the cycles of all endpoints together may not find the time that they are due in.
-func describeLoad(w io.Writer, c *config.Config) {
-	var need time.Duration // of a day
-	for i := range c.Endpoints {
-		cost := c.Endpoints[i].Cost()
-		need += time.Duration(cost.CyclesPerDay * float64(cost.LongestCycle))
-	}
-	const day = 24 * time.Hour
-	if have := time.Duration(c.Limits.ConcurrentSweeps) * day; need > have {
-		fmt.Fprintf(w, "\nThe cycles may need up to %.0f hours a day, and %d at a time (limits.concurrent_sweeps) have %.0f:\n"+
-			"raise the limit, or the intervals, or share the endpoints between replicas. What is not in time is skipped.\n",
-			need.Hours(), c.Limits.ConcurrentSweeps, have.Hours())
+// describeWarnings lists what is valid and hardly meant, one a line as editors take them.
+func describeWarnings(w io.Writer, warnings config.Errors) {
+	if len(warnings) > 0 {
+		fmt.Fprintf(w, "\n%s:\n%v\n", count(len(warnings), "warning"), warnings)
 	}
 }
 

@@ -73,6 +73,7 @@ ends it at once.`,
 			if err != nil {
 				return err
 			}
+			s.warn(s.config)
 			leases, err := shared.leases(s)
 			if err != nil {
 				return err

@@ -37,6 +37,7 @@ func begin(cmd *cobra.Command, file string, l *logFlags) (*session, error) {
 		c, err := load(cmd, file)
 		if err == nil {
 			s.redactor.Rotate(c.Secrets()...)
+			s.warn(c)
 		}
 		return c, err
 	}
@@ -59,6 +60,13 @@ func beginWith(c *config.Config, l *logFlags) (*session, error) {
 	}
 	s.screen.log, hub.Logger = s.log, s.log
 	return s, nil
+}
+
+// warn logs what is valid in a configuration and hardly meant.
+func (s *session) warn(c *config.Config) {
+	for _, w := range c.Warnings {
+		s.log.Warn("the configuration may not do what it seems to", "warning", w.Error())
+	}
 }
 
 // announceEnd logs the end of ctx, which a signal brings about.

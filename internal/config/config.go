@@ -24,6 +24,7 @@ type Config struct {
 	Limits    Limits
 	Metrics   Metrics
 	History   History
+	Warnings  Errors   // what is allowed and hardly meant, in the order of the file
 	Files     []string // what it was read from: the file, and those that hold keys
 	Digest    Digest   // of the Files as they were read
 }

@@ -258,6 +258,10 @@ func (d *document) scalar(n *yaml.Node, t reflect.Type, path string) (any, bool)
 		d.fail(n, path, "%s, and %s is wanted", describe(n), wanted(t))
 		return nil, false
 	}
+	parse := parse
+	if t == durationType && isLatency(path) {
+		parse = parseLatency
+	}
 	v, err := parse(t, n.Value)
 	if err != nil {
 		d.fail(n, path, "%v", err)

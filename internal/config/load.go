@@ -62,7 +62,7 @@ func load(path string, content []byte) (*Config, error) {
 	c.file(cfg, d)
 	cfg.Files = files(path, cfg.Endpoints)
 	cfg.Digest = cfg.digest(content)
-	return c.result(cfg)
+	return c.result(cfg, d.locator)
 }
 
 // files returns what the configuration at path is made of.
@@ -76,12 +76,13 @@ func files(path string, endpoints []Endpoint) []string {
 	return list
 }
 
-// result returns cfg, or what is wrong with it.
-func (c *checker) result(cfg *Config) (*Config, error) {
+// result returns cfg with what is doubtful in it, or what is wrong with it.
+func (c *checker) result(cfg *Config, at func(section string) locator) (*Config, error) {
 	if len(c.errors) > 0 {
 		c.errors.sort()
 		return nil, c.errors
 	}
+	c.doubts(cfg, at)
 	return cfg, nil
 }
 
@@ -119,6 +120,11 @@ func FromFlags(flags *pflag.FlagSet, keys map[string]string) (*Config, error) {
 		case key == "url":
 			return Error{Source: urlSource(keys)}, false
 		}
+		for name, set := range keys {
+			if set == whole {
+				return Error{Source: "--" + name}, false
+			}
+		}
 		return Error{Key: key}, false
 	}
 	c := &checker{}
@@ -136,7 +142,7 @@ func FromFlags(flags *pflag.FlagSet, keys map[string]string) (*Config, error) {
 		return nil, err
 	}
 	cfg.Endpoints = []Endpoint{e}
-	return c.result(cfg)
+	return c.result(cfg, func(string) locator { return locate })
 }
 
 // bind lets viper take keys from the environment and from the flags that were set, and notes which do.

@@ -332,7 +332,10 @@ func TestFromFlagsErrors(t *testing.T) {
 --max-seconds: 500ms is too short; use at least 1s
 --max-requests: "1.5" is not a whole number`},
 		{"profile without a rate", nil, []string{"--url=http://host/v1", "--profile=poisson"},
-			"sweep.rate: is missing; the profile poisson needs one or more rates in requests per second"},
+			"--rate: is missing; the profile poisson needs one or more rates in requests per second"},
+		{"GuideLLM's profile", nil, []string{"--url=http://host/v1", "--profile=concurrent", "--rate=4"},
+			`--profile: "concurrent" is not known; for a fixed number of requests in flight write --profile throughput ` +
+				`--max-concurrency 4`},
 		{"rates", nil, []string{"--url=http://host/v1", "--profile=poisson", "--rate=0", "--rate=2"},
 			"--rate: 0 is not a rate; use more than 0 and up to 100000 requests per second"},
 		{"secrets", map[string]string{

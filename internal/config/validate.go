@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -30,9 +31,10 @@ type locator func(key string) (at Error, set bool)
 
 // checker judges decoded settings and collects what is wrong with them.
 type checker struct {
-	errors Errors
-	locate locator
-	names  map[string]string // by name in lower case: where it is
+	errors   Errors
+	warnings Errors
+	locate   locator
+	names    map[string]string // by name in lower case: where it is
 }
 
 // fail records that the value of key is wrong.
@@ -178,7 +180,7 @@ func (c *checker) sweep(s *Sweep) {
 	}
 	c.length("sweep.prompt_tokens", s.PromptTokens)
 	c.length("sweep.output_tokens", s.OutputTokens)
-	word(c, "sweep.profile", s.Profile, probe.Profiles())
+	c.profile(s)
 	word(c, "sweep.arrival", s.Arrival, []probe.Profile{probe.ProfileConstant, probe.ProfilePoisson})
 	c.between("sweep.rates", s.Rates, 1, maxStages)
 	c.rates(s)
@@ -201,13 +203,30 @@ func (c *checker) cron(text string) {
 	}
 }
 
+// profile refuses GuideLLM's concurrent profile with what does the same here.
+func (c *checker) profile(s *Sweep) {
+	if s.Profile != "concurrent" {
+		word(c, "sweep.profile", s.Profile, probe.Profiles())
+		return
+	}
+	inFlight := "N"
+	if len(s.Rate) == 1 {
+		inFlight = strconv.FormatFloat(s.Rate[0], 'f', -1, 64)
+	}
+	write := "profile: throughput and max_concurrency: " + inFlight
+	if e, _ := c.locate("sweep.profile"); e.Key == "" {
+		write = "--profile throughput --max-concurrency " + inFlight
+	}
+	c.fail("sweep.profile", `"concurrent" is not known; for a fixed number of requests in flight write %s`, write)
+}
+
 // rates checks the rates of the open-loop profiles, which need them, against the profile.
 func (c *checker) rates(s *Sweep) {
 	openLoop := s.Profile == probe.ProfileConstant || s.Profile == probe.ProfilePoisson
 	switch {
 	case openLoop && len(s.Rate) == 0:
 		c.fail("sweep.rate", "is missing; the profile %s needs one or more rates in requests per second", s.Profile)
-	case !openLoop && len(s.Rate) > 0:
+	case !openLoop && len(s.Rate) > 0 && slices.Contains(probe.Profiles(), s.Profile):
 		c.fail("sweep.rate", "has no meaning in the profile %s; use the profile constant or poisson", s.Profile)
 	case len(s.Rate) > maxStages:
 		c.fail("sweep.rate", "has %d rates; use up to %d", len(s.Rate), maxStages)

@@ -102,16 +102,24 @@ func parse(t reflect.Type, text string) (any, error) {
 }
 
 // parseDuration takes what time.ParseDuration takes, less the sign, and whole or broken days in front: 1d12h.
-func parseDuration(text string) (time.Duration, error) {
-	fail := fmt.Errorf("%s is not a duration; write for example 6h or 90m", quoted(text))
+func parseDuration(text string) (time.Duration, error) { return parseTime(text, "6h or 90m", "s", "m") }
+
+// parseLatency takes the same. Its examples are as short as latencies are.
+func parseLatency(_ reflect.Type, text string) (any, error) {
+	return parseTime(text, "500ms or 2s", "ms", "s")
+}
+
+// parseTime suggests the examples for what is no duration, and the units for a number without one.
+func parseTime(text, examples, unit, otherUnit string) (time.Duration, error) {
+	fail := fmt.Errorf("%s is not a duration; write for example %s", quoted(text), examples)
 	if n, err := strconv.ParseFloat(text, 64); err == nil {
 		if n == 0 {
 			return 0, nil
 		}
-		return 0, fmt.Errorf("%s has no unit; write for example %ss or %sm", quoted(text), text, text)
+		return 0, fmt.Errorf("%s has no unit; write for example %s%s or %s%s", quoted(text), text, unit, text, otherUnit)
 	}
 	if strings.HasPrefix(text, "-") {
-		return 0, fmt.Errorf("%s is negative; write for example 6h or 90m", quoted(text))
+		return 0, fmt.Errorf("%s is negative; write for example %s", quoted(text), examples)
 	}
 	rest := text
 	var days time.Duration
@@ -178,6 +186,9 @@ func parseRatio(text string) (Ratio, error) {
 	}
 	if percent {
 		n /= 100
+	}
+	if n > 1 && n <= 100 && !percent {
+		return 0, fmt.Errorf("%s is more than the whole; write %s%% or %v", quoted(text), text, n/100)
 	}
 	if n > 1 {
 		return 0, fmt.Errorf("%s is more than the whole; write for example 1%% or 0.01", quoted(text))
