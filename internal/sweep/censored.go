@@ -8,21 +8,22 @@ import (
 	"github.com/inferprobe/inferprobe/internal/stats"
 )
 
-// Requests that the end of a stage cuts off are right-censored observations: all that is known of their times is that
-// they are longer. A quantile over those that completed holds as long as hardly one of the others had waited for longer
-// than it: in a stage that is steady, as many are cut off as are always in flight, and few of these are slow ones.
+// Requests that the end of a stage cuts off are right-censored observations: what they had waited is less than what they
+// would have taken. With these lower bounds a quantile of all is a lower bound itself. In a stage that is steady it is
+// hardly more than the quantile of the requests that completed: as many are cut off as are always in flight, and few of
+// these are slow ones.
 const (
 	censoredQuantile = 0.90
-	censoredSlack    = 0.05 // above the quantile, which requests in step with each other reach together
-	// censoredErrors is how many standard errors of a quantile's rank, sqrt(q (1 − q) n), must be exceeded by the requests
-	// that had waited longer: by less the quantile is off by chance alone.
+	censoredShare    = 0.05 // by which the lower bound must exceed the quantile that is reported …
+	// … and as many of those cut off by so many standard errors of the quantile's rank, sqrt(q (1 − q) n): of fewer it is
+	// chance whether they are in the stage.
 	censoredErrors = 2
 )
 
-// censored is how long requests had waited that were cut off: no more than may be in flight at once.
+// censored is how long requests had waited that were cut off, in seconds: no more than may be in flight at once.
 type censored struct {
-	first []time.Duration // for a first token that had not come
-	whole []time.Duration // for the end
+	first []float64 // for a first token that had not come
+	whole []float64 // for the end
 }
 
 // add takes a request that was cut off now.
@@ -30,40 +31,40 @@ func (n *censored) add(r *probe.Result, now time.Time) {
 	if r.Sent.IsZero() {
 		return
 	}
-	waited := now.Sub(r.Sent)
+	waited := now.Sub(r.Sent).Seconds()
 	n.whole = append(n.whole, waited)
 	if len(r.Arrivals) == 0 {
 		n.first = append(n.first, waited)
 	}
 }
 
-// censored looks for quantiles that requests cut off make too low.
+// censored looks for quantiles that are too low for want of the requests that were cut off.
 func (j *judgement) censored() {
-	for _, s := range []struct {
-		what string
-		cut  []time.Duration
-		seen *stats.Sample
-	}{
-		{"a first token", j.cut.first, &j.ttft},
-		{"the end of the answer", j.cut.whole, &j.duration},
-	} {
-		if s.seen.Count() == 0 {
-			continue
-		}
-		reported := s.seen.Quantile(censoredQuantile)
-		limit, longer, longest := seconds((1+censoredSlack)*reported), 0, time.Duration(0)
-		for _, waited := range s.cut {
-			if waited > limit {
-				longer, longest = longer+1, max(longest, waited)
-			}
-		}
-		n := float64(s.seen.Count())
-		if float64(longer) <= censoredErrors*math.Sqrt(censoredQuantile*(1-censoredQuantile)*n) {
-			continue
-		}
-		j.invalid(probe.FindingCensored, "%d requests that the end of the stage cut off had waited for %s for up to %s, "+
-			"longer than the p90 of the %d completed ones, %s: the true p90 is higher, by how much is not known",
-			longer, s.what, round(longest), s.seen.Count(), ms(reported))
-		return // those without a first token have no end either
+	if !j.censoredBy("first token", j.cut.first, &j.ttft) { // those without one have no end either
+		j.censoredBy("end", j.cut.whole, &j.duration)
 	}
+}
+
+func (j *judgement) censoredBy(what string, cut []float64, seen *stats.Sample) bool {
+	if seen.Count() == 0 || len(cut) == 0 {
+		return false
+	}
+	reported := seen.Quantile(censoredQuantile)
+	limit, longer := (1+censoredShare)*reported, 0
+	var all stats.Sample
+	all.Merge(seen)
+	for _, waited := range cut {
+		if all.Add(waited); waited > limit {
+			longer++
+		}
+	}
+	chance := censoredErrors * math.Sqrt(censoredQuantile*(1-censoredQuantile)*float64(seen.Count()))
+	least := all.Quantile(censoredQuantile)
+	if least <= limit || float64(longer) <= chance {
+		return false
+	}
+	j.invalid(probe.FindingCensored, "%d requests that the end of the stage cut off had waited for their %s for longer "+
+		"than the p90 of the %d completed ones, %s: with them it is %s at least, and how much more is not known", longer, what,
+		seen.Count(), ms(reported), ms(least))
+	return true
 }
