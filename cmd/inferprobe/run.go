@@ -13,7 +13,6 @@ import (
 	"github.com/inferprobe/inferprobe/internal/config"
 	"github.com/inferprobe/inferprobe/internal/daemon"
 	"github.com/inferprobe/inferprobe/internal/probe"
-	"github.com/inferprobe/inferprobe/internal/sweep"
 )
 
 // The words of --fail-on.
@@ -31,9 +30,10 @@ func newRun() *cobra.Command {
 		Short: "Measure each endpoint once, print the report, exit",
 		Long: `run measures one cycle on each endpoint, one endpoint after another, and prints a report.
 
-Exit codes: 0 measured; 1 an endpoint could not be measured or a report not be written; 2 bad usage or configuration;
-3 measured, but an objective is violated, or this and the last cycle are worse than the baseline, where --fail-on asks
-for it.
+Exit codes: 0 measured; 1 an endpoint could not be measured, a report not be written, or what --fail-on asks for not be
+judged; 2 bad usage or configuration; 3 measured, but an objective is violated, or this and the last cycle are worse
+than the baseline, where --fail-on asks for it. The first cycles of a history, four as a rule, have no baseline: they end
+with 0 and a warning.
 
 With --history.dir the cycle is held against the earlier ones in that folder, and is added to them.
 
@@ -119,24 +119,6 @@ func (r *oneRun) run(ctx context.Context) error {
 	}
 	return r.verdict(cycles)
 }
-
-// verdict is the exit code of the run.
-func (r *oneRun) verdict(cycles []*probe.Cycle) error {
-	switch {
-	case r.lost, len(cycles) < len(r.config.Endpoints), slices.ContainsFunc(cycles, failed):
-		return &exitError{code: exitNotMeasured}
-	case slices.Contains(r.failOn, failOnObjective) && slices.ContainsFunc(cycles, violatesObjectives),
-		slices.Contains(r.failOn, failOnRegression) && slices.ContainsFunc(cycles, regressed):
-		return &exitError{code: exitUnsatisfying}
-	}
-	return nil
-}
-
-func failed(c *probe.Cycle) bool { return c.Failure != nil }
-
-func regressed(c *probe.Cycle) bool { return c.Regression.Detected() }
-
-func violatesObjectives(c *probe.Cycle) bool { return !sweep.KeepsObjectives(c) }
 
 // write writes one output. What cannot be written to its file goes to standard output: to measure it again may take half
 // an hour.
