@@ -19,7 +19,6 @@ const ExactLimit = 65_536
 // The zero value is an empty sample. A Sample is not safe for concurrent use, and must not be copied after first use.
 type Sample struct {
 	count    int
-	refused  int
 	min, max float64
 	sum, err float64 // Neumaier's compensated sum: the value is sum + err
 	runs     []run   // every observation, until histogram takes over
@@ -33,16 +32,12 @@ type run struct {
 	n     int
 }
 
-// Add records one observation. NaN and infinities are not observations: they are refused, and counted by Refused.
+// Add records one observation. NaN and infinities are not observations, and count for nothing.
 func (s *Sample) Add(v float64) { s.AddN(v, 1) }
 
 // AddN records n observations of the same value at the cost of one. It does nothing for n ≤ 0.
 func (s *Sample) AddN(v float64, n int) {
-	if n <= 0 {
-		return
-	}
-	if math.IsNaN(v) || math.IsInf(v, 0) {
-		s.refused += n
+	if n <= 0 || math.IsNaN(v) || math.IsInf(v, 0) {
 		return
 	}
 	if s.count == 0 {
@@ -122,7 +117,6 @@ func (s *Sample) sort() {
 
 // Merge adds all observations of o, another sample, to s and leaves o as it was.
 func (s *Sample) Merge(o *Sample) {
-	s.refused += o.refused
 	if o.count == 0 {
 		return
 	}
@@ -155,12 +149,6 @@ func (s *Sample) Reset() { *s = Sample{runs: s.runs[:0]} }
 
 // Count returns the number of observations.
 func (s *Sample) Count() int { return s.count }
-
-// Refused returns how many values were no numbers or infinite. They are part of nothing else.
-func (s *Sample) Refused() int { return s.refused }
-
-// Exact reports whether quantiles are computed from every observation. If not, they are within 0.1 %.
-func (s *Sample) Exact() bool { return s.hist == nil }
 
 // Sum returns the sum of the observations; the rounding error does not grow with their number.
 func (s *Sample) Sum() float64 { return s.sum + s.err }
