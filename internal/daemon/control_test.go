@@ -15,6 +15,7 @@ import (
 func TestPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, endpoint("a", nobody), endpoint("b", nobody))
+		h.sweep = succeed
 		stop := h.serve(t)
 		time.Sleep(time.Minute)
 		if err := h.Pause("a"); err != nil {
@@ -118,6 +119,7 @@ func TestPauseEndsTheWaiting(t *testing.T) {
 func TestRunNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, endpoint("a", nobody))
+		h.sweep = succeed
 		if err := h.RunNow("other"); !errors.Is(err, web.ErrUnknownEndpoint) {
 			t.Errorf("unknown: %v", err)
 		}

@@ -28,10 +28,12 @@ func (d *Daemon) cycle(ctx context.Context, p *endpointProbe, asked bool) *probe
 	log.Info("cycle started", "url", p.config.URL, "profile", p.config.Sweep.Profile)
 	p.series().CycleStarted()
 	p.set(func(s *status) { s.state, s.next, s.lastStart = stateRunning, time.Time{}, time.Now() })
+	_ = d.history.Begin(p.config.Name, time.Now()) // which logs what is in its way
 
 	c := d.run(ctx, p, asked, log)
 	d.judge(c)
 	_ = d.history.Save(c) // which logs what is in its way once, and keeps c in memory meanwhile
+	d.history.End(p.config.Name)
 	p.series().CycleEnded(c)
 	p.finished(c)
 	d.logCycle(c, log)
@@ -138,7 +140,7 @@ func (d *Daemon) run(ctx context.Context, p *endpointProbe, asked bool, log *slo
 	}()
 	t := d.target(p)
 	d.guard(t, p, asked, started)
-	c = sweep.Run(ctx, t, d.pools, &observer{daemon: d, probe: p, log: log}, log)
+	c = d.sweep(ctx, t, d.pools, &observer{daemon: d, probe: p, log: log}, log)
 	conclude(c, p.config)
 	return c
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/inferprobe/inferprobe/internal/metrics"
 	"github.com/inferprobe/inferprobe/internal/probe"
 	"github.com/inferprobe/inferprobe/internal/report"
+	"github.com/inferprobe/inferprobe/internal/sweep"
 	"github.com/inferprobe/inferprobe/internal/tokenizer"
 )
 
@@ -54,6 +55,7 @@ type Daemon struct {
 	ledger  *history.Ledger
 	groups  groups
 	done    gate // one Finished at a time
+	sweep   func(context.Context, *sweep.Target, sweep.Pools, sweep.Observer, *slog.Logger) *probe.Cycle
 
 	reloading sync.Mutex // one Reload at a time
 
@@ -75,6 +77,7 @@ func New(o Options) *Daemon {
 		history: history.Open(kept.Dir, history.Limits{Cycles: kept.Cycles, Age: kept.MaxAge}, o.Log),
 		ledger:  history.OpenLedger(kept.Dir, o.Log),
 		done:    newGate(1),
+		sweep:   sweep.Run,
 		config:  o.Config,
 		slots:   newGate(o.Config.Limits.ConcurrentSweeps),
 	}

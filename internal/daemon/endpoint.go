@@ -46,7 +46,7 @@ func (d *Daemon) newProbe(e *config.Endpoint, before *endpointProbe) *endpointPr
 		p.status.paused = before.status.paused
 		p.status.cycles, p.status.recalled = before.status.cycles, before.status.recalled
 		if sameMeasurement(e, before.config) {
-			p.status.lastStart = before.status.lastStart
+			p.status.lastStart, p.status.unfinished = before.status.lastStart, before.status.unfinished
 		}
 		if e.URL == before.config.URL {
 			p.status.model = before.status.model
@@ -84,6 +84,10 @@ func (d *Daemon) remember(p *endpointProbe) (last []*probe.Cycle) {
 		if c.Endpoint.Model != "" && c.Endpoint.URL == p.config.URL {
 			p.status.model = c.Endpoint.Model
 		}
+	}
+	p.status.unfinished = 0
+	if started, n := d.history.Unfinished(p.config.Name); n > 0 && started.After(p.status.lastStart) {
+		p.status.lastStart, p.status.unfinished = started, n
 	}
 	return last
 }
@@ -236,15 +240,19 @@ func (d *Daemon) cycles(ctx context.Context, p *endpointProbe, handOver <-chan s
 				continue
 			}
 		}
-		d.cycle(ctx, p, asked)
+		ran := d.cycle(ctx, p, asked) != nil
 		if due = (time.Time{}); p.config.Sweep.Scheduled() {
 			due = d.afterwards(p, started)
+			if ran {
+				due = p.sooner(due)
+			}
 		}
 	}
 }
 
-// first returns when the first cycle is due: at once, unless the last one was begun less than an interval ago. A restart
-// thus neither measures again what has just been measured nor waits for hours.
+// first returns when the first cycle is due: at once, unless the last one was begun less than an interval ago, and where
+// that brought no result, when it is to be tried again. A restart thus neither measures again what has just been measured
+// nor waits for hours.
 func (p *endpointProbe) first(now time.Time) time.Time {
 	if !p.config.Sweep.Scheduled() {
 		return time.Time{}
@@ -253,7 +261,7 @@ func (p *endpointProbe) first(now time.Time) time.Time {
 	last := p.status.lastStart
 	p.mu.Unlock()
 	if !last.IsZero() && !last.After(now) {
-		if due := p.plan.After(last); due.After(now) {
+		if due := p.sooner(p.plan.After(last)); due.After(now) {
 			return due
 		}
 	}

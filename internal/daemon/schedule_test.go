@@ -32,6 +32,7 @@ func (h *harness) serve(t *testing.T) (stop func()) {
 func TestFollowsTheSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t, endpoint("a", nobody))
+		h.sweep = succeed
 		began := time.Now()
 		stop := h.serve(t)
 		time.Sleep(4*time.Hour + 30*time.Minute)
@@ -89,6 +90,7 @@ func TestRestart(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := configure(t, endpoint("a", nobody))
 				h := startWith(t, Options{Config: c})
+				h.sweep = succeed
 				stop := h.serve(t)
 				time.Sleep(time.Minute)
 				stop()
@@ -101,9 +103,7 @@ func TestRestart(t *testing.T) {
 				if e := again.Endpoints()[0]; e.LastCycle == nil || e.LastCycle.ID != h.cycles[0].ID {
 					t.Errorf("the last cycle is forgotten: %+v", e)
 				}
-				if at, _ := again.value(t, "cycle_last_end_timestamp_seconds"); at != 0 {
-					t.Errorf("a failed cycle's values are shown: it ended at %v", at)
-				}
+				again.sweep = succeed
 				began := time.Now()
 				stop = again.serve(t)
 				time.Sleep(2 * time.Hour)
@@ -127,6 +127,7 @@ func TestWindows(t *testing.T) {
 			Days: []time.Weekday{time.Monday, time.Tuesday}, From: 22 * time.Hour, To: 2 * time.Hour, Location: time.UTC,
 		}}}
 		h := start(t, e)
+		h.sweep = succeed
 		stop := h.serve(t)
 		time.Sleep(14 * 24 * time.Hour)
 		stop()

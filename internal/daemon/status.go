@@ -30,10 +30,12 @@ type status struct {
 	model     string // as discovered
 	next      time.Time
 	lastStart time.Time // of a cycle
-	interrupt func()    // ends the cycle that runs or waits for its turn; nil while there is none
-	canary    *web.CanaryStatus
-	cycles    []web.CycleStatus // newest first
-	recalled  bool              // cycles has all that the history has of them
+	// unfinished is how many cycles in a row, up to the last one, were not seen to end by the processes before this one.
+	unfinished int
+	interrupt  func() // ends the cycle that runs or waits for its turn; nil while there is none
+	canary     *web.CanaryStatus
+	cycles     []web.CycleStatus // newest first
+	recalled   bool              // cycles has all that the history has of them
 }
 
 func (p *endpointProbe) set(change func(*status)) {
@@ -44,7 +46,7 @@ func (p *endpointProbe) set(change func(*status)) {
 
 func (p *endpointProbe) finished(c *probe.Cycle) {
 	p.set(func(s *status) {
-		s.state, s.stage, s.interrupt = stateWaiting, "", nil
+		s.state, s.stage, s.interrupt, s.unfinished = stateWaiting, "", nil, 0
 		s.cycles = append([]web.CycleStatus{cycleStatus(c)}, s.cycles[:min(len(s.cycles), kept-1)]...)
 	})
 }

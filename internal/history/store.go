@@ -1,6 +1,6 @@
-// Package history keeps what must outlast the process on disk: the cycles of every endpoint, one JSON file each, and
-// the tokens spent a day. Both survive a kill at any instant, a disk that is full or read-only, and files that are
-// not theirs. docs/history.md describes the files for people.
+// Package history keeps what must outlast the process on disk: the cycles of every endpoint, one JSON file each, the
+// tokens spent a day, and which cycles began and were not seen to end. All survive a kill at any instant, a disk that is
+// full or read-only, and files that are not theirs. docs/history.md describes the files for people.
 package history
 
 import (
@@ -62,6 +62,7 @@ func Open(dir string, limits Limits, log *slog.Logger) *Store {
 	}
 	s.dir = filepath.Join(dir, "cycles")
 	s.health.set(checkWritable(s.dir))
+	removeLeftovers(filepath.Join(dir, "running"), func(name string) bool { return strings.HasSuffix(name, suffix) })
 	folders, _ := os.ReadDir(s.dir) // one that cannot be read has just been logged, or will be by whoever reads it
 	for _, folder := range folders {
 		if folder.IsDir() && validName(folder.Name()) {
