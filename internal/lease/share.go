@@ -67,7 +67,7 @@ func (l *Leases) newShare(ctx context.Context, name string, of subject) *share {
 	l.shares[name] = s
 	l.view.want(name, time.Now())
 	go func() {
-		l.hold(ctx, name, of, func(held context.Context, handOver <-chan struct{}) { l.workAll(s, held, handOver) })
+		l.hold(ctx, name, of, func(held context.Context, handOver <-chan struct{}) { l.workAll(held, s, handOver) })
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.view.unwant(name)
@@ -99,7 +99,7 @@ func (l *Leases) exit(s *share, endpoint string, m *member) {
 }
 
 // workAll is the work of a share while its Lease is held: that of each member. It returns when all of it has.
-func (l *Leases) workAll(s *share, held context.Context, handOver <-chan struct{}) {
+func (l *Leases) workAll(held context.Context, s *share, handOver <-chan struct{}) {
 	l.mu.Lock()
 	s.held, s.handOver, s.idle = held, handOver, make(chan struct{})
 	for _, m := range s.members {

@@ -20,7 +20,7 @@ type groupRuns struct {
 	running map[string]string // endpoint to replica
 }
 
-func (g *groupRuns) hold(r *replica, ctx context.Context, endpoint, group string) {
+func (g *groupRuns) hold(ctx context.Context, r *replica, endpoint, group string) {
 	r.leases.Hold(ctx, endpoint, group, func(ctx context.Context, handOver <-chan struct{}) {
 		g.mu.Lock()
 		for other, by := range g.running {
@@ -75,7 +75,7 @@ func TestGroupIsOfOneReplica(t *testing.T) {
 				all := r.cancel
 				r.cancel = func() { cancel(); all() }
 				for i := range 4 {
-					r.done.Go(func() { g.hold(r, ctx, fmt.Sprint("shared-", i), "endpoint-00") })
+					r.done.Go(func() { g.hold(ctx, r, fmt.Sprint("shared-", i), "endpoint-00") })
 				}
 			}
 			check := func(when string) {
@@ -122,7 +122,7 @@ func TestGroupMembersComeAndGo(t *testing.T) {
 		join := func(endpoint string) (leave func()) {
 			ctx, cancel := context.WithCancel(t.Context())
 			left := make(chan struct{})
-			go func() { g.hold(r, ctx, endpoint, "g"); close(left) }()
+			go func() { g.hold(ctx, r, endpoint, "g"); close(left) }()
 			return func() { cancel(); <-left }
 		}
 		check := func(want ...string) {
