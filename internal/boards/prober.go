@@ -46,7 +46,7 @@ func (b *board) proberSummary(s scope) {
 				"force.", words, 6, 3}, query{per("min", "", s.of(reloadSuccessful)), "configuration"}).
 			Mappings([]dashboard.ValueMapping{reload}),
 		lamp(head{"History",
-			"Whether the last cycle could be written to the folder of the history. If not, cycles and the tokens spent are " +
+			"Whether cycles and the tokens spent can be written to the folder of the history. If not, they are " +
 				"kept in memory and lost at a restart.", words, 6, 3},
 			query{per("min", "", s.of(historyWritable)), "history"}).Mappings([]dashboard.ValueMapping{history}),
 		lamp(head{"Held back", "Endpoints that are not measured because an operator has paused them or because their " +

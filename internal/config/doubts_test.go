@@ -1,12 +1,9 @@
 package config_test
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/inferprobe/inferprobe/internal/config"
 )
@@ -28,19 +25,7 @@ func TestDoubtfulFiles(t *testing.T) {
 			if len(cfg.Warnings) > 0 {
 				got = cfg.Warnings.Error() + "\n"
 			}
-			golden := strings.TrimSuffix(path, ".yaml") + ".txt"
-			if *update {
-				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("-want +got:\n%s", diff)
-			}
+			checkGolden(t, strings.TrimSuffix(path, ".yaml")+".txt", got)
 		})
 	}
 }

@@ -119,6 +119,27 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// TestRestartAfterAFailure: a cycle that failed is known after a restart, and has no values to show.
+func TestRestartAfterAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := configure(t, endpoint("a", nobody))
+		h := startWith(t, Options{Config: c})
+		stop := h.serve(t)
+		time.Sleep(30 * time.Second)
+		stop()
+		if len(h.cycles) != 1 || h.cycles[0].Failure == nil {
+			t.Fatalf("%d cycles, not one that failed", len(h.cycles))
+		}
+		again := startWith(t, Options{Config: c})
+		if e := again.Endpoints()[0]; e.LastCycle == nil || e.LastCycle.ID != h.cycles[0].ID {
+			t.Errorf("the last cycle is forgotten: %+v", e)
+		}
+		if at, _ := again.value(t, "cycle_last_end_timestamp_seconds"); at != 0 {
+			t.Errorf("a failed cycle's values are shown: it ended at %v", at)
+		}
+	})
+}
+
 // TestWindows: cycles begin in their windows only.
 func TestWindows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -4,8 +4,8 @@
 // # Promises
 //
 // No two replicas ever run the same endpoint, or endpoints of the same group; as long as they are told different groups
-// of an endpoint, while a change of the configuration reaches one after another, this does not hold for it. A holder stops two thirds of the lease's duration after it sent its last
-// successful renewal, and leaves its work the last third to end. Others take a Lease only if it has not changed for its
+// of an endpoint, while a change of the configuration reaches one after another, this does not hold for it. A holder
+// stops two thirds of the lease's duration after it sent its last successful renewal, and leaves its work the last third to end. Others take a Lease only if it has not changed for its
 // whole duration since they saw it, and the API server refuses the write if it changed after all. Every duration is of
 // the observer's own monotonic clock; the times inside a Lease are written for people and never read, so wrong clocks
 // do no harm. What no lease can give: a process that is frozen (SIGSTOP, a paused machine) while its requests are in
@@ -20,8 +20,8 @@
 // Each replica keeps a Lease of its own as its sign of life and lists all Leases twice in a renewal interval. From the
 // list every replica works out the same order: a free Lease is for the live replica that holds the fewest, ties broken
 // by a hash; the next in order try a little later. A replica with two Leases or more above the one with the fewest asks
-// its work to hand some over when idle. A group counts as one. There is no coordinator, and a wrong guess costs a conflict, never
-// a second holder. Leases of replicas and endpoints that are gone are deleted after ten durations.
+// its work to hand some over when idle. A group counts as one. There is no coordinator, and a wrong guess costs a
+// conflict, never a second holder. Leases of replicas and endpoints that are gone are deleted after ten durations.
 //
 // # Why not client-go's leaderelection
 //

@@ -173,7 +173,7 @@ func declare(b *builder) families {
 		configSuccess: b.single("config_last_reload_success_timestamp_seconds",
 			"When the configuration was last loaded."),
 		historyWritable: b.single("history_writable",
-			"Whether the last cycle could be written to the folder of the history."),
+			"Whether cycles and the tokens spent can be written to the folder of the history."),
 		hostTrusted: b.single("host_trusted",
 			"Whether the host let the prober send and read in time when it started; NaN where that was not looked at."),
 	}

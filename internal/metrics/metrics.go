@@ -81,7 +81,7 @@ func (m *Metrics) Reloaded(ok bool, at time.Time) {
 // HostTrusted says whether the host let us send and read in time when we started.
 func (m *Metrics) HostTrusted(ok bool) { m.hostTrusted.Set(number(ok)) }
 
-// HistoryWritable says whether cycles can be written to their folder.
+// HistoryWritable says whether cycles and the tokens spent can be written to the folder of the history.
 func (m *Metrics) HistoryWritable(ok bool) { m.historyWritable.Set(number(ok)) }
 
 // Add creates the series of an endpoint, with those of the given stages, and returns what fills them. labels are shown
