@@ -471,7 +471,8 @@ var (
 )
 
 // startShipped starts Prometheus with the scrape configuration and the rules of dashboards/, all their intervals a
-// second, and returns its address. It scrapes the simulator too, as a server whose own metrics stand beside ours.
+// second and the window of an endpoint's silence five, and returns its address. It scrapes the simulator too, as a
+// server whose own metrics stand beside ours.
 func startShipped(t *testing.T, target, simulator string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -488,6 +489,7 @@ func startShipped(t *testing.T, target, simulator string) string {
 			t.Fatal(err)
 		}
 		text := shippedInterval.ReplaceAllString(string(content), "$1 1s")
+		text = strings.ReplaceAll(text, "inferprobe_probe_success[5m]", "inferprobe_probe_success[5s]")
 		text = shippedTarget.ReplaceAllString(text, fmt.Sprintf("targets: [%q]", target))
 		if name == "prometheus.yml" {
 			text += fmt.Sprintf("  - job_name: vllm\n    static_configs: [{targets: [%q]}]\n", simulator)
