@@ -3,6 +3,7 @@ package openai
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -33,6 +34,7 @@ const (
 // Client sends requests to one endpoint and measures the answers. It is safe for concurrent use.
 type Client struct {
 	opts      Options
+	secrets   []string // that no detail shows
 	base      *url.URL
 	transport *http1.Transport
 	head      *http1.Head   // of all requests
@@ -50,7 +52,7 @@ func New(opts Options) (*Client, error) {
 	}
 	opts = opts.withDefaults()
 	c := &Client{
-		opts: opts, base: base, name: fmt.Sprintf("inferprobe-%016x-", rand.Uint64()), long: make(chan struct{}, longEvents),
+		opts: opts, secrets: secretsOf(&opts), base: base, name: fmt.Sprintf("inferprobe-%016x-", rand.Uint64()), long: make(chan struct{}, longEvents),
 	}
 	c.transport, err = http1.New(http1.Options{
 		Origin: base, TLS: opts.TLS, Proxy: http.ProxyFromEnvironment, ConnectTimeout: opts.ConnectTimeout,
@@ -63,7 +65,7 @@ func New(opts Options) (*Client, error) {
 	header.Set("Accept", "text/event-stream")
 	header.Set("Content-Type", "application/json")
 	if c.head, err = c.transport.NewHead(http.MethodPost, under(base, opts.API.path()), header); err != nil {
-		return nil, c.errorf("", "the API key: %v", err) // nothing else in the header comes from outside
+		return nil, c.errorf("", "the API key or a header of the endpoint's: %v", err) // nothing else comes from outside
 	}
 	return c, nil
 }
@@ -74,6 +76,7 @@ func (c *Client) header() http.Header {
 		"User-Agent":      {"inferprobe/" + c.opts.Version},
 		"Accept-Encoding": {"identity"}, // a proxy that compresses holds tokens back
 	}
+	maps.Copy(header, c.opts.Header)
 	if c.opts.APIKey != "" {
 		header.Set("Authorization", "Bearer "+c.opts.APIKey)
 	}

@@ -245,13 +245,15 @@ func TestRequest(t *testing.T) {
 	for api, path := range map[API]string{APIChat: "/v1/chat/completions", APICompletions: "/v1/completions"} {
 		requests := make(chan rawConn, 1)
 		server := startRaw(t, func(c *rawConn) { requests <- *c; c.whole(1) })
-		res := do(t, newClient(t, server.url()+"/", Options{API: api, APIKey: "sk-1", Version: "1.2.3"}), 1)
+		res := do(t, newClient(t, server.url()+"/", Options{
+			API: api, APIKey: "sk-1", Header: http.Header{"x-tenant": {"search & rank"}}, Version: "1.2.3",
+		}), 1)
 		sent := <-requests
 		got, body := sent.request, string(sent.body)
 		want := http.Header{
 			"Accept": {"text/event-stream"}, "Accept-Encoding": {"identity"}, "Authorization": {"Bearer sk-1"},
 			"Content-Type": {"application/json"}, "Content-Length": {"15"}, "User-Agent": {"inferprobe/1.2.3"},
-			"X-Request-Id": {res.ID},
+			"X-Request-Id": {res.ID}, "X-Tenant": {"search & rank"},
 		}
 		if !strings.HasPrefix(res.ID, "inferprobe-") {
 			t.Errorf("request id %q", res.ID)
@@ -273,6 +275,7 @@ func TestNewRefuses(t *testing.T) {
 	for _, opts := range []Options{
 		{BaseURL: "http://localhost/v1", APIKey: "sk-geheim\r\nX-Admin: yes"},
 		{BaseURL: "http://localhost/v1", APIKey: "sk-geheim\x00"},
+		{BaseURL: "http://localhost/v1", Header: http.Header{"Api-Key": {"geheim\n"}}},
 		{BaseURL: "http://a b/v1"},
 	} {
 		var e *Error

@@ -2,8 +2,10 @@ package openai
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -13,14 +15,21 @@ import (
 const maxDetail = 300
 
 // redact makes text that may repeat what a server sent fit for a detail: one line, bounded, without control characters
-// and without the key.
-func redact(text, key string) string {
-	// The key is looked for once the text is clean, so that nothing between its letters hides it, and before it is cut.
+// and without the secrets, which are in the order of secretsOf.
+func redact(text string, secrets []string) string {
+	// They are looked for once the text is clean, so that nothing between their letters hides them, and before it is cut.
 	text = clean(text, len(text))
-	if key != "" {
-		text = strings.ReplaceAll(text, key, "[redacted]")
+	for _, secret := range secrets {
+		text = strings.ReplaceAll(text, secret, "[redacted]")
 	}
 	return clean(text, maxDetail)
+}
+
+// secretsOf returns what details must not show, the longest first: one secret may be the beginning of another.
+func secretsOf(o *Options) []string {
+	secrets := slices.DeleteFunc(append(slices.Clone(o.Secrets), o.APIKey), func(s string) bool { return s == "" })
+	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	return secrets
 }
 
 // clean returns text on one line, without control and invisible characters and terminal escape sequences, at most limit

@@ -8,7 +8,7 @@ import (
 )
 
 func TestRedact(t *testing.T) {
-	for _, test := range []struct{ name, text, key, want string }{
+	for _, test := range []struct{ name, text, keys, want string }{
 		{"plain", "all is well", "", "all is well"},
 		{"one line", " a\r\n\tb  c\n", "", "a b c"},
 		{"colours", "\x1b[1;31mred\x1b[0m", "", "red"},
@@ -18,12 +18,13 @@ func TestRedact(t *testing.T) {
 		{"control characters", "a\x00b\x08c\u009bd\u202ee\u200bf", "", "abcdef"},
 		{"not UTF-8", "a\xffb", "", "ab"},
 		{"key", "your key sk-1 is bad", "sk-1", "your key [redacted] is bad"},
+		{"keys", "sk-12, and sk-1", "sk-1 sk-12", "[redacted], and [redacted]"},
 		{"hidden key", "sk\x1b[0m-1 s\x00k-1", "sk-1", "[redacted] [redacted]"},
 		{"key at the cut", strings.Repeat("x", 295) + "sk-secret", "sk-secret", strings.Repeat("x", 295) + "[r…"},
 		{"long", strings.Repeat("ä", 200), "", strings.Repeat("ä", 148) + "…"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := redact(test.text, test.key)
+			got := redact(test.text, secretsOf(&Options{Secrets: strings.Fields(test.keys)}))
 			if got != test.want || len(got) > maxDetail {
 				t.Errorf("%q, want %q", got, test.want)
 			}
@@ -35,7 +36,7 @@ func FuzzRedact(f *testing.F) {
 	f.Add("a\x1b[31mb\n", "key")
 	f.Add(strings.Repeat("é", 400), "é")
 	f.Fuzz(func(t *testing.T, text, key string) {
-		got := redact(text, key)
+		got := redact(text, secretsOf(&Options{APIKey: key}))
 		if len(got) > maxDetail || !utf8.ValidString(got) || strings.ContainsAny(got, "\x1b\n\r\t\x00\x7f") {
 			t.Errorf("%q becomes %q", text, got)
 		}

@@ -26,7 +26,7 @@ type Model struct {
 
 // Server is what Discover found.
 type Server struct {
-	BaseURL string  // without a trailing slash: requests go to BaseURL + "/chat/completions" or "/completions"
+	BaseURL string  // without a trailing slash: "/chat/completions" or "/completions" go behind its path
 	Model   Model   // the one to measure: as configured, else the first served
 	Models  []Model // all that are served; empty where the server does not tell
 	Dialect Dialect
@@ -43,7 +43,8 @@ func (s Server) String() string {
 }
 
 // Discover asks the endpoint at opts.BaseURL what it is and which models it serves. The URL may end in /v1 or not, with
-// a slash or without. model is the one to measure; empty takes the first that is served. An error is an *Error.
+// a slash or without, and have a query, which then goes with every request. model is the one to measure; empty takes the
+// first that is served. An error is an *Error.
 //
 // A server that has no list of models, and is known by nothing else, is taken to serve the model that is asked for and
 // to speak the plain protocol; Server.Note says so.
@@ -100,12 +101,17 @@ func final(err error) bool {
 
 var versionPath = regexp.MustCompile(`/v[0-9][a-z0-9]*$`)
 
-// candidates are the bases under which the API may be: what the user wrote, with /v1 where it has no version.
+// candidates are the bases under which the API may be, the likeliest first: what the user wrote, with /v1 where it has
+// no version. One that has it in a query, as Azure's api-version, is more likely to be whole.
 func candidates(base *url.URL) []string {
-	if versionPath.MatchString(base.Path) {
-		return []string{base.String()}
+	versioned, written := under(base, "/v1").String(), base.String()
+	switch {
+	case versionPath.MatchString(base.Path):
+		return []string{written}
+	case base.RawQuery != "":
+		return []string{written, versioned}
 	}
-	return []string{under(base, "/v1").String(), base.String()}
+	return []string{versioned, written}
 }
 
 // hosted is the dialect that a host's name gives away.
@@ -191,7 +197,7 @@ func (c *Client) models(ctx context.Context) ([]listedModel, error) {
 			response.Header.Get("Location"))
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		what := "refuses the key"
-		if c.opts.APIKey == "" {
+		if len(c.secrets) == 0 {
 			what = "asks for a key, and none was sent"
 		}
 		return nil, c.errorf(probe.ReasonUnauthorized, "%s %s (%d): %s", where, what, status,
@@ -253,7 +259,7 @@ func isName(id string) bool {
 // dialect finds out what kind of server it is, by the owner that it gives its models and else by the documents that
 // only one kind has, and its version.
 func (c *Client) dialect(ctx context.Context, listed []listedModel) (Dialect, string) {
-	root := &Client{opts: c.opts, transport: c.transport, base: under(c.base, "")}
+	root := &Client{opts: c.opts, secrets: c.secrets, transport: c.transport, base: under(c.base, "")}
 	root.base.Path = versionPath.ReplaceAllString(root.base.Path, "")
 	if d := hosted(c.base); d != DialectGeneric {
 		return d, ""

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -94,6 +95,11 @@ func TestDiscover(t *testing.T) {
 			Server{"/v1", short, []Model{{ID: "org/*"}}, DialectGeneric, "", ""}},
 		{"bare list", docs{"/v1/models": `[{"id":"org/model","context_length":2048}]`}, "", "",
 			found("/v1", model, DialectGeneric, "")},
+		{"query", docs{"/api/v1/models": list(vllm)}, "/api/?a=b%2Fc", "", found("/api/v1?a=b%2Fc", model, DialectVLLM, "")},
+		{"a base with a query as it is written", docs{"/api/v1/models": list(plain), "/api/models": list(vllm)}, "/api?a=b", "",
+			found("/api?a=b", model, DialectVLLM, "")},
+		{"a deployment of Azure's", nil, "/openai/deployments/d/?api-version=1", "org/model",
+			Server{"/openai/deployments/d?api-version=1", short, nil, DialectGeneric, "", "does not list its models"}},
 		{"no /models", nil, "/v1", "org/model", Server{"/v1", short, nil, DialectGeneric, "", "does not list its models"}},
 		{"no /models, no /v1", nil, "", "org/model", Server{"/v1", short, nil, DialectGeneric, "", "404"}},
 		{"/models fails", docs{"/v1/models": "500Internal Server Error"}, "/v1", "org/model",
@@ -133,15 +139,15 @@ func TestDiscoverErrors(t *testing.T) {
 		{"no scheme", "host:8000/v1", "", "", "must begin with http:// or https://"},
 		{"path only", "/v1", "", "", "must begin with http"},
 		{"no host", "http:///v1", "", "", "names no host"},
-		{"query", "http://host/v1?key=secret", "", "", "no query and no fragment"},
-		{"fragment", "http://host/v1#x", "", "", "no query and no fragment"},
+		{"query", "http://host/v1?key=a secret", "", "", "like %20"},
+		{"fragment", "http://host/v1#x", "", "", "no fragment"},
 		{"password", "http://user:secret@host/v1", "", "", "carries a user or password"},
 		{"broken", "http://user:secret@ho st/v1", "", "", "cannot be parsed"},
 		{"refused", server.URL, "", probe.ReasonConnect, "refused"},
 		{"no such host", "http://no..such.host/", "", probe.ReasonDNS, "no such host"},
 		{"certificate", tls.URL, "", probe.ReasonTLS, "certificate"},
-		{"401", pages(t, map[string]string{"/v1/models": `401{"error":"bad key sk-geheim"}`}), "m", probe.ReasonUnauthorized,
-			"refuses the key (401): bad key [redacted]"},
+		{"401", pages(t, map[string]string{"/v1/models": `401{"error":"bad keys sk-geheim, Geheimnis"}`}), "m",
+			probe.ReasonUnauthorized, "refuses the key (401): bad keys [redacted], [redacted]"},
 		{"404", gone, "", probe.ReasonNotFound, "answers 404: Not Found"},
 		{"503", pages(t, map[string]string{"/v1/models": `503{"error":{"message":"Loading model"}}`}), "m",
 			probe.ReasonHTTP5xx, "Loading model"},
@@ -157,13 +163,14 @@ func TestDiscoverErrors(t *testing.T) {
 			`the model "m" is not served at`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := Discover(t.Context(), Options{BaseURL: test.url, APIKey: "sk-geheim"}, test.model)
+			opts := Options{BaseURL: test.url, APIKey: "sk-geheim", Secrets: []string{"Geheimnis"}}
+			_, err := Discover(t.Context(), opts, test.model)
 			var e *Error
 			if !errors.As(err, &e) {
 				t.Fatalf("%#v is no *Error", err)
 			}
 			if e.Reason != test.reason || !strings.Contains(e.Detail, test.detail) || strings.Contains(e.Detail, "secret") ||
-				strings.Contains(e.Detail, "geheim") {
+				strings.Contains(strings.ToLower(e.Detail), "geheim") {
 				t.Errorf("reason %q, detail %q; want %q, %q", e.Reason, e.Detail, test.reason, test.detail)
 			}
 		})
@@ -191,11 +198,46 @@ func TestKeyStaysWithItsHost(t *testing.T) {
 	url := pages(t, map[string]string{
 		"/v1/models": "307 " + other.URL, "/models": "307 " + other.URL, "/v1/chat/completions": "307 " + other.URL,
 	})
-	if _, err := Discover(t.Context(), Options{BaseURL: url, APIKey: "sk-1"}, ""); err == nil {
+	opts := Options{BaseURL: url, APIKey: "sk-1", Header: http.Header{"Api-Key": {"sk-2"}}}
+	if _, err := Discover(t.Context(), opts, ""); err == nil {
 		t.Error("a redirect was taken for an answer")
 	}
-	if res := do(t, newClient(t, url+"/v1", Options{APIKey: "sk-1"}), 1); res.Reason != probe.ReasonNotAStream {
+	if res := do(t, newClient(t, url+"/v1", opts), 1); res.Reason != probe.ReasonNotAStream {
 		t.Errorf("%v %q", res.Outcome, res.Reason)
+	}
+}
+
+// TestQueryGoesEverywhere asks under a base with a query for all that is asked for.
+func TestQueryGoesEverywhere(t *testing.T) {
+	var mu sync.Mutex
+	asked := make(map[string]bool)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked[r.Method+" "+r.RequestURI] = true
+		if r.Method == http.MethodGet && r.URL.Path == "/d/models" {
+			io.WriteString(w, list(`{"id":"org/model"}`))
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	defer server.Close()
+	found, err := Discover(t.Context(), Options{BaseURL: server.URL + "/d?api-version=2024-10-21"}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, api := range []API{APIChat, APICompletions} {
+		client := newClient(t, found.BaseURL, Options{API: api})
+		do(t, client, 1)
+		client.Warm(t.Context(), 1)
+	}
+	want := make(map[string]bool)
+	for _, path := range []string{"GET /d/models", "GET /d/api/version", "GET /d/info", "GET /d/props",
+		"POST /d/chat/completions", "POST /d/completions"} {
+		want[path+"?api-version=2024-10-21"] = true
+	}
+	if diff := cmp.Diff(want, asked); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

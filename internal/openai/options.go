@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/tls"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -42,6 +43,8 @@ type Options struct {
 	BaseURL string      // for Discover as a user writes it, for New as Discover returned it
 	API     API         // default APIChat
 	APIKey  string      // bearer token, sent to BaseURL's host only; none if empty
+	Header  http.Header // sent likewise with every request, by the names as they are; none of those that a Client sets
+	Secrets []string    // in Header: no detail shows them, nor the key
 	TLS     *tls.Config // nil trusts the system's roots
 	Version string      // of this program, for User-Agent
 
@@ -96,15 +99,17 @@ func parseBase(raw string) (*url.URL, error) {
 		return nil, errorf("", "the endpoint's URL names no host; write it like http://host:8000/v1")
 	case u.User != nil:
 		return nil, errorf("", "the endpoint's URL carries a user or password; give the key apart from the URL")
-	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return nil, errorf("", "the endpoint's URL must end with its path: no query and no fragment")
+	case u.Fragment != "":
+		return nil, errorf("", "the endpoint's URL must end with its path or query: no fragment")
+	case strings.ContainsFunc(u.RawQuery, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
+		return nil, errorf("", "the endpoint's URL has a query with characters that must be written like %%20")
 	}
 	u.Path = strings.TrimRight(u.Path, "/")
-	u.RawPath = ""
+	u.RawPath, u.ForceQuery = "", false
 	return u, nil
 }
 
-// under returns base with path added. (URL.JoinPath makes a relative URL of a base without a path.)
+// under returns base with path added, and its query behind that. (URL.JoinPath makes a relative URL of a base without a path.)
 func under(base *url.URL, path string) *url.URL {
 	u := *base
 	u.Path += path

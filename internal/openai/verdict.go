@@ -233,5 +233,5 @@ func connectReason(err error) probe.Reason {
 
 func (a *attempt) fail(reason probe.Reason, format string, args ...any) {
 	a.res.Outcome, a.res.Reason = probe.Failed, reason
-	a.res.Detail = cmp.Or(redact(fmt.Sprintf(format, args...), a.client.opts.APIKey), "the server gave no readable reason")
+	a.res.Detail = cmp.Or(redact(fmt.Sprintf(format, args...), a.client.secrets), "the server gave no readable reason")
 }

@@ -106,5 +106,5 @@ func (c *Client) get(ctx context.Context, path string) (*http.Response, []byte, 
 
 // errorf returns an error without secrets and control characters.
 func (c *Client) errorf(reason probe.Reason, format string, args ...any) *Error {
-	return &Error{Reason: reason, Detail: redact(fmt.Sprintf(format, args...), c.opts.APIKey)}
+	return &Error{Reason: reason, Detail: redact(fmt.Sprintf(format, args...), c.secrets)}
 }

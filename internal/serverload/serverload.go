@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net/http"
 	"net/url"
@@ -44,8 +45,9 @@ func (l Load) Foreign(own int) float64 { return max(0, l.Running+l.Waiting-float
 
 // Options of a Reader.
 type Options struct {
-	BaseURL string      // of the API, as http://host:8000/v1
+	BaseURL string      // of the API, as http://host:8000/v1; a query goes with every request
 	APIKey  string      // bearer token, sent to BaseURL's host only; none if empty
+	Header  http.Header // sent likewise
 	Model   string      // whose load is wanted, where the metrics tell models apart
 	TLS     *tls.Config // nil trusts the system's roots
 	Version string      // of this program, for User-Agent
@@ -81,7 +83,7 @@ var versionPath = regexp.MustCompile(`/v[0-9][a-z0-9]*$`)
 // root of its host.
 func placesOf(base *url.URL) []*url.URL {
 	place := func(path string) *url.URL {
-		return &url.URL{Scheme: base.Scheme, Host: base.Host, Path: path + "/metrics"}
+		return &url.URL{Scheme: base.Scheme, Host: base.Host, Path: path + "/metrics", RawQuery: base.RawQuery}
 	}
 	places := []*url.URL{place("")}
 	if prefix := versionPath.ReplaceAllString(strings.TrimRight(base.Path, "/"), ""); prefix != "" {
@@ -111,7 +113,7 @@ func (r *Reader) Read(ctx context.Context) (Load, error) {
 	return Load{}, ErrAbsent
 }
 
-// readAt asks one place. A redirect is not followed, so that the key stays where it belongs.
+// readAt asks one place. A redirect is not followed, so that the key and the header stay where they belong.
 func (r *Reader) readAt(ctx context.Context, place *url.URL) (Load, error) {
 	request := (&http.Request{
 		Method: http.MethodGet, URL: place, Host: place.Host, Header: http.Header{
@@ -119,6 +121,7 @@ func (r *Reader) readAt(ctx context.Context, place *url.URL) (Load, error) {
 			"Accept":     {"text/plain;version=0.0.4;q=1,*/*;q=0.1"},
 		},
 	}).WithContext(ctx)
+	maps.Copy(request.Header, r.opts.Header)
 	if r.opts.APIKey != "" {
 		request.Header["Authorization"] = []string{"Bearer " + r.opts.APIKey}
 	}

@@ -245,7 +245,9 @@ func TestWhatIsNoLoad(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			url, _ := place(t, map[string]http.HandlerFunc{"/metrics": test.handler})
-			_, err := reader(t, Options{BaseURL: url + "/v1", APIKey: "secret"}).Read(t.Context())
+			_, err := reader(t, Options{
+				BaseURL: url + "/v1", APIKey: "secret", Header: http.Header{"Api-Key": {"secret"}},
+			}).Read(t.Context())
 			if err == nil || errors.Is(err, ErrAbsent) != test.absent || strings.Contains(err.Error(), "secret") {
 				t.Errorf("error %v, want absent: %v", err, test.absent)
 			}
@@ -258,12 +260,16 @@ func TestWhatIsNoLoad(t *testing.T) {
 
 func TestTheKeyIsSent(t *testing.T) {
 	url, _ := place(t, map[string]http.HandlerFunc{"/metrics": func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Authorization") != "Bearer secret" || r.Header.Get("User-Agent") != "inferprobe/1" {
+		if r.Header.Get("Authorization") != "Bearer secret" || r.Header.Get("User-Agent") != "inferprobe/1" ||
+			r.Header.Get("X-Tenant") != "search" || r.URL.RawQuery != "tenant=a" {
 			w.WriteHeader(401)
 		}
 		fmt.Fprint(w, tgi)
 	}})
-	if _, err := reader(t, Options{BaseURL: url, APIKey: "secret", Version: "1"}).Read(t.Context()); err != nil {
+	opts := Options{
+		BaseURL: url + "?tenant=a", APIKey: "secret", Header: http.Header{"X-Tenant": {"search"}}, Version: "1",
+	}
+	if _, err := reader(t, opts).Read(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if _, err := reader(t, Options{BaseURL: url}).Read(t.Context()); !errors.Is(err, ErrAbsent) {

@@ -79,8 +79,8 @@ func (c *cycle) watchUsers(ctx context.Context) {
 	}
 	opts := c.target.Client
 	reader, err := serverload.New(serverload.Options{
-		BaseURL: c.ready.server.BaseURL, APIKey: opts.APIKey, Model: c.ready.server.Model.ID, TLS: opts.TLS,
-		Version: opts.Version,
+		BaseURL: c.ready.server.BaseURL, APIKey: opts.APIKey, Header: opts.Header, Model: c.ready.server.Model.ID,
+		TLS: opts.TLS, Version: opts.Version,
 	})
 	if err != nil {
 		c.log.Debug("the server's metrics cannot be read", "error", err)
