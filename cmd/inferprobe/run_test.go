@@ -25,6 +25,9 @@ func TestVerdict(t *testing.T) {
 	slow := probe.Stage{Completed: 40, TimeToFirstToken: probe.Distribution{Count: 40, P90: 1.1}}
 	spoilt := slow
 	spoilt.Findings = []probe.Finding{{Name: probe.FindingReceiveLag, Invalidates: true}}
+	cut, cutSlow := kept, slow
+	cut.Findings = []probe.Finding{{Name: probe.FindingCensored, Invalidates: true}}
+	cutSlow.Findings = cut.Findings
 	skipping := aimed(kept)
 	skipping.Skipped = []probe.Skip{{Stage: "constant-2", Reason: "error_rate"}}
 	failed := &probe.Cycle{Failure: &probe.CycleFailure{Reason: "connect"}}
@@ -50,6 +53,8 @@ func TestVerdict(t *testing.T) {
 		{"one is violated", []string{failOnObjective}, []*probe.Cycle{aimed(kept, slow)}, exitUnsatisfying},
 		{"our host was too slow", []string{failOnObjective}, []*probe.Cycle{aimed(kept, spoilt)}, exitNotMeasured},
 		{"violated elsewhere", []string{failOnObjective}, []*probe.Cycle{aimed(spoilt, slow)}, exitUnsatisfying},
+		{"slow requests were cut off", []string{failOnObjective}, []*probe.Cycle{aimed(kept, cut)}, exitNotMeasured},
+		{"violated by those that were not", []string{failOnObjective}, []*probe.Cycle{aimed(kept, cutSlow)}, exitUnsatisfying},
 		{"no stage was run", []string{failOnObjective}, []*probe.Cycle{aimed()}, exitNotMeasured},
 		{"a stage was not run", []string{failOnObjective}, []*probe.Cycle{skipping}, exitNotMeasured},
 		{"worse once", []string{failOnRegression}, []*probe.Cycle{change(probe.Change{Worse: true})}, exitDone},

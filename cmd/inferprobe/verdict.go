@@ -65,6 +65,9 @@ func objectivesUnjudged(c *probe.Cycle) (reasons []string) {
 		case !s.Meets(c.Objectives) && s.Disturbed():
 			reasons = append(reasons, fmt.Sprintf("the %s stage is not valid for trouble of this host or process (%s)", s.Name,
 				strings.Join(invalidated(s), ", ")))
+		case s.Meets(c.Objectives) && s.Censored():
+			reasons = append(reasons, fmt.Sprintf("the %s stage keeps them but for the requests that its end cut off, which had "+
+				"waited for longer (%s)", s.Name, probe.FindingCensored))
 		default:
 			judged = true
 		}

@@ -8,7 +8,8 @@ import (
 // keptUp is the share of its target rate that a stage must reach to count as served.
 const keptUp = 0.95
 
-// Meets reports whether the stage kept every objective and, in an open loop, up with its rate.
+// Meets reports whether the stage kept every objective and, in an open loop, up with its rate. Its percentiles are of
+// completed requests: where it is Censored, that it meets the objectives means nothing.
 func (s *Stage) Meets(o Objectives) bool {
 	within := func(d Distribution, limit time.Duration) bool {
 		return limit == 0 || d.Count > 0 && d.P90 <= limit.Seconds()
@@ -33,6 +34,12 @@ func (f Finding) Ours() bool {
 
 // Disturbed reports whether any of the stage's findings is trouble of this process or its host.
 func (s *Stage) Disturbed() bool { return slices.ContainsFunc(s.Findings, Finding.Ours) }
+
+// Censored reports whether requests that the end of the stage cut off had waited for too long for its percentiles to
+// hold. These are lower bounds then: the objectives that they violate are violated, those that they keep may be, too.
+func (s *Stage) Censored() bool {
+	return slices.ContainsFunc(s.Findings, func(f Finding) bool { return f.Name == FindingCensored })
+}
 
 // ObjectivesJudged reports whether the stages can tell if the objectives are kept: one at a rate of its own is valid, or
 // violates them without trouble of ours. The throughput stage has no such rate. Where nothing was judged

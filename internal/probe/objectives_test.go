@@ -29,6 +29,8 @@ func TestObjectivesJudged(t *testing.T) {
 		"few samples, violated": {half, []Stage{stage(ProfileSynchronous, violated, FindingTooFewSamples)}, true},
 		"violated by our fault": {half, []Stage{
 			stage(ProfileSynchronous, violated, FindingTooFewSamples, FindingCPUThrottled)}, false},
+		"kept by those that came": {half, []Stage{stage(ProfileConstant, kept, FindingCensored)}, false},
+		"violated even by those":  {half, []Stage{stage(ProfileConstant, violated, FindingCensored)}, true},
 		"one of two": {half, []Stage{stage(ProfileSynchronous, kept, FindingTooFewSamples),
 			stage(ProfileConstant, kept)}, true},
 	} {
