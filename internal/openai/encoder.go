@@ -67,6 +67,7 @@ func extrasOf(api API, d Dialect) []string {
 type Encoder struct {
 	api    API
 	model  string
+	fields json.RawMessage
 	extras []string
 
 	beforePrompt []byte // up to the prompt's opening quote
@@ -75,13 +76,14 @@ type Encoder struct {
 	end          []byte
 }
 
-// NewEncoder returns the encoder of a dialect's bodies.
-func NewEncoder(api API, dialect Dialect, model string) *Encoder {
-	return newEncoder(api, model, extrasOf(api, dialect))
+// NewEncoder returns the encoder of a dialect's bodies. They end with the fields of a JSON object without white space
+// around it, which has none that the encoder sets itself; nil for none.
+func NewEncoder(api API, dialect Dialect, model string, fields json.RawMessage) *Encoder {
+	return newEncoder(api, model, fields, extrasOf(api, dialect))
 }
 
-func newEncoder(api API, model string, extras []string) *Encoder {
-	e := &Encoder{api: api, model: model, extras: extras}
+func newEncoder(api API, model string, fields json.RawMessage, extras []string) *Encoder {
+	e := &Encoder{api: api, model: model, fields: fields, extras: extras}
 	name, err := json.Marshal(model)
 	if err != nil {
 		panic(err) // a string always marshals
@@ -115,6 +117,9 @@ func newEncoder(api API, model string, extras []string) *Encoder {
 	}
 	if e.has(extraCachePrompt) {
 		e.end = append(e.end, `,"cache_prompt":false`...)
+	}
+	if len(fields) > len("{}") {
+		e.end = append(append(e.end, ','), fields[1:len(fields)-1]...)
 	}
 	e.end = append(e.end, '}')
 	return e
@@ -150,5 +155,5 @@ func (e *Encoder) without(names ...string) *Encoder {
 	if slices.Contains(names, extraCompletion) && e.has(extraCompletion) {
 		extras = append(extras, extraMaxTokens)
 	}
-	return newEncoder(e.api, e.model, extras)
+	return newEncoder(e.api, e.model, e.fields, extras)
 }
