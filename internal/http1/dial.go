@@ -117,7 +117,7 @@ func (t *Transport) dial(ctx context.Context) (*conn, error) {
 		connected := time.Now()
 		c.phases.Connect += connected.Sub(started)
 		if t.opts.Origin.Scheme == "https" {
-			err = t.handshake(ctx, c, t.route.origin)
+			err = handshake(ctx, c, t.route.origin, t.opts.TLS)
 			c.phases.TLS = time.Since(connected)
 		}
 	}
@@ -129,15 +129,23 @@ func (t *Transport) dial(ctx context.Context) (*conn, error) {
 	return c, nil
 }
 
-// handshake goes over to TLS with the server at address.
-func (t *Transport) handshake(ctx context.Context, c *conn, address string) error {
+// forProxy returns what of the origin's configuration is for a proxy on the way: whom to trust. A certificate of ours, a
+// name to expect and the will not to look are between us and the origin.
+func forProxy(origin *tls.Config) *tls.Config {
+	if origin == nil {
+		return nil
+	}
+	return &tls.Config{RootCAs: origin.RootCAs, MinVersion: origin.MinVersion}
+}
+
+// handshake goes over to TLS with the server at address; nil trusts the system's roots.
+func handshake(ctx context.Context, c *conn, address string, config *tls.Config) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return err
 	}
-	config := new(tls.Config)
-	if t.opts.TLS != nil {
-		config = t.opts.TLS.Clone()
+	if config = config.Clone(); config == nil {
+		config = new(tls.Config)
 	}
 	config.ServerName = cmp.Or(config.ServerName, host)
 	config.NextProtos = []string{"http/1.1"}
@@ -163,7 +171,7 @@ func (t *Transport) passProxy(ctx context.Context, c *conn) error {
 		return nil
 	}
 	if t.route.proxy.Scheme == "https" {
-		if err := t.handshake(ctx, c, t.route.first); err != nil {
+		if err := handshake(ctx, c, t.route.first, forProxy(t.opts.TLS)); err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -161,6 +162,58 @@ func throughProxy(t *testing.T, origin, proxy string, login bool, forServer, for
 	defer f.mu.Unlock()
 	if !slices.Equal(f.asked, want) {
 		t.Errorf("the proxy was asked for %q, want %q", f.asked, want)
+	}
+}
+
+// TestClientCertificate: the origin is shown our certificate, and expected by the name that is configured. A proxy on the
+// way is neither.
+func TestClientCertificate(t *testing.T) {
+	forServer, forClient := certificate(t, "127.0.0.1", "origin.example")
+	ours, _ := certificate(t, "client")
+	forClient.Certificates, forClient.ServerName = ours.Certificates, "origin.example"
+	shown := make(chan string, 10) // name and number of certificates
+	listen := func(ask tls.ClientAuthType) *tls.Config {
+		config := forServer.Clone()
+		config.ClientAuth = ask
+		config.VerifyConnection = func(state tls.ConnectionState) error {
+			shown <- fmt.Sprintf("%q %d", state.ServerName, len(state.PeerCertificates))
+			return nil
+		}
+		return config
+	}
+	s := serve(t, listen(tls.RequireAnyClientCert), always(ok))
+	direct := newTransport(t, s.url(), Options{TLS: forClient})
+	check(t, direct, false)
+	x := open(t, direct)
+	head := newHead(t, direct, http.MethodGet)
+	x.Send(head, nil, nil)
+	if _, err := x.Receive(head); err != nil {
+		t.Fatal(err)
+	}
+	if !x.Times.LastRead().Kernel && runtime.GOOS == "linux" {
+		t.Error("the times are not the kernel's")
+	}
+	f := &forwarder{to: s.address()}
+	u := &url.URL{Scheme: "https", Host: f.startHTTP(t, listen(tls.RequestClientCert))}
+	check(t, newTransport(t, "https://anything.example", Options{TLS: forClient, Proxy: http.ProxyURL(u)}), false)
+	for _, want := range []string{`"origin.example" 1`, `"" 0`, `"origin.example" 1`} { // no name is sent for an address
+		if got := <-shown; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+// TestCarelessness: that an origin's certificate is not looked at says nothing of the proxy's.
+func TestCarelessness(t *testing.T) {
+	forServer, _ := certificate(t, "127.0.0.1")
+	careless := &tls.Config{InsecureSkipVerify: true}
+	s := serve(t, forServer, always(ok))
+	check(t, newTransport(t, s.url(), Options{TLS: careless}), false)
+	f := &forwarder{to: s.address()}
+	u := &url.URL{Scheme: "https", Host: f.startHTTP(t, forServer)}
+	tr := newTransport(t, s.url(), Options{TLS: careless, Proxy: http.ProxyURL(u)})
+	if _, err := tr.Open(t.Context(), false, 0); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("error %v", err)
 	}
 }
 

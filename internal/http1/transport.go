@@ -18,7 +18,7 @@ import (
 // Options of a Transport.
 type Options struct {
 	Origin *url.URL    // whose scheme, http or https, and host say where to connect
-	TLS    *tls.Config // nil trusts the system's roots
+	TLS    *tls.Config // with the origin; a proxy is given its roots alone. nil trusts the system's roots
 	// Proxy returns the proxy on the way, or nil. Its scheme is http, https, socks5 or socks5h.
 	Proxy          func(*http.Request) (*url.URL, error)
 	ConnectTimeout time.Duration // for name lookup and connection together, and once more for what comes before a request
