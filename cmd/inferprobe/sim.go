@@ -85,6 +85,7 @@ func (s *simFlags) add(fs *pflag.FlagSet) {
 	fs.Float64Var(&o.PrefillTokensPerSecond, "prefill-rate", sim.DefaultPrefillTokensPerSecond, "prompt tokens per second")
 	fs.DurationVar(&o.DecodeStep, "decode-step", sim.DefaultDecodeStep, "time of a step that decodes")
 	fs.DurationVar(&o.DecodePerSequence, "decode-per-sequence", sim.DefaultDecodePerSequence, "…and what each sequence adds")
+	fs.BoolVar(&o.PrefixCache, "prefix-cache", false, "spare the prefill of what prompts have in common at their start")
 	fs.StringVar(&s.fixed, "fixed", "",
 		"`TTFT,ITL`: the same times for every request, instead of batching; 0s,0s answers at once")
 	fs.IntVar(&o.TokensPerEvent, "tokens-per-event", 1, "tokens in each event of a stream")

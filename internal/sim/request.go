@@ -75,7 +75,7 @@ func (s *Server) readJob(r *http.Request, buf *bytes.Buffer, chat bool, random *
 	if failure := s.check(&body); failure != nil {
 		return nil, failure
 	}
-	if j.prompt, failure = s.promptTokens(&body, chat); failure != nil {
+	if failure = s.readPrompt(j, &body); failure != nil {
 		return nil, failure
 	}
 	if o := body.StreamOptions; o != nil {
@@ -86,7 +86,7 @@ func (s *Server) readJob(r *http.Request, buf *bytes.Buffer, chat bool, random *
 	if failure := s.setLength(j, &body, random); failure != nil {
 		return nil, failure
 	}
-	j.cached = min(j.plan.of(j.plan.cached, j.prompt), max(j.prompt-1, 0))
+	j.cached = min(max(j.cached, j.plan.of(j.plan.cached, j.prompt)), max(j.prompt-1, 0))
 	return j, nil
 }
 
@@ -127,42 +127,48 @@ func (s *Server) check(body *requestBody) *apiError {
 	return nil
 }
 
-// promptTokens counts the tokens of the prompt.
-func (s *Server) promptTokens(body *requestBody, chat bool) (int, *apiError) {
-	if !chat {
+// readPrompt counts the tokens of the prompt and those of them that the prefix cache has.
+func (s *Server) readPrompt(j *job, body *requestBody) *apiError {
+	if !j.chat {
 		if len(body.Prompt) == 0 {
-			return 0, missingField("prompt")
+			return missingField("prompt")
 		}
-		return s.countPrompt(body.Prompt)
+		return s.readText(j, body.Prompt)
 	}
 	if body.Messages == nil {
-		return 0, missingField("messages")
+		return missingField("messages")
 	}
-	n := ChatTemplateTokens
+	j.prompt = ChatTemplateTokens
+	var all strings.Builder
 	for i, m := range body.Messages {
 		text, err := contentText(m.Content)
 		if err != nil {
-			return 0, schemaError(fmt.Sprintf("body.messages.%d.content", i), err.Error())
+			return schemaError(fmt.Sprintf("body.messages.%d.content", i), err.Error())
 		}
-		n += s.opts.CountTokens(text)
+		j.prompt += s.opts.CountTokens(text)
+		all.WriteString(text)
+		all.WriteByte('\n')
 	}
-	return n, nil
+	j.cached = s.prefixes.take(ChatTemplateTokens/2, all.String()) // the other half of the template is behind the text
+	return nil
 }
 
-// countPrompt counts a completions prompt: a text, token ids, or an array of one of these.
-func (s *Server) countPrompt(raw json.RawMessage) (int, *apiError) {
+// readText reads a completions prompt: a text, token ids, or an array of one of these.
+func (s *Server) readText(j *job, raw json.RawMessage) *apiError {
 	var text string
 	var ids []int
 	var list []json.RawMessage
 	switch {
 	case json.Unmarshal(raw, &text) == nil:
-		return s.opts.CountTokens(text), nil
+		j.prompt, j.cached = s.opts.CountTokens(text), s.prefixes.take(0, text)
 	case json.Unmarshal(raw, &ids) == nil:
-		return len(ids), nil
+		j.prompt = len(ids)
 	case json.Unmarshal(raw, &list) == nil && len(list) == 1:
-		return s.countPrompt(list[0])
+		return s.readText(j, list[0])
+	default:
+		return schemaError("body.prompt", "must be a text or token ids, and one prompt a request")
 	}
-	return 0, schemaError("body.prompt", "must be a text or token ids, and one prompt a request")
+	return nil
 }
 
 // contentText is the text of a message: a string, or an array of parts of which those with a text count.

@@ -50,6 +50,7 @@ type Options struct {
 	PrefillChunk           int           // prompt tokens prefilled in one step at most; 0 = DefaultPrefillChunk
 	DecodeStep             time.Duration // with DecodePerSequence also 0: the two defaults
 	DecodePerSequence      time.Duration
+	PrefixCache            bool // prompts that begin as earlier ones did need less prefill, as with vLLM's cache
 
 	// TokensPerEvent is the number of tokens in an event, as vLLM's --stream-interval: the first token and the last
 	// ones leave at once. 0 = 1.
@@ -147,6 +148,7 @@ type Server struct {
 	alarm  alarm
 	closed bool
 
+	prefixes  *prefixCache // nil = none
 	faults    atomic.Pointer[[]rolledFault]
 	arrived   atomic.Uint64 // requests so far; numbers them for the random draws
 	served    counters
@@ -173,6 +175,9 @@ func newServer(opts Options, newAlarm func() (alarm, error)) (*Server, error) {
 	var err error
 	if s.alarm, err = newAlarm(); err != nil {
 		return nil, fmt.Errorf("sim: timer: %w", err)
+	}
+	if opts.PrefixCache {
+		s.prefixes = newPrefixCache()
 	}
 	s.pace = &pace{
 		slowdown: opts.Slowdown, jitter: opts.Jitter, stallFraction: opts.StallFraction, stall: opts.Stall,
