@@ -26,7 +26,7 @@ func endpointKeys() map[string]string {
 		"prompt-tokens": "sweep.prompt_tokens", "output-tokens": "sweep.output_tokens",
 		"profile": "sweep.profile", "rate": "sweep.rate", "rates": "sweep.rates",
 		"max-seconds": "sweep.max_duration", "max-requests": "sweep.max_requests",
-		"max-concurrency": "sweep.max_concurrency",
+		"max-concurrency": "sweep.max_concurrency", "shared-prefix-tokens": "sweep.shared_prefix_tokens",
 	}
 }
 
@@ -46,6 +46,7 @@ func addEndpointFlags(fs *pflag.FlagSet) {
 	fs.StringSlice("rate", nil, "`requests` per second of the constant and poisson profiles; repeatable, one stage each")
 	for _, f := range []struct{ name, value, usage string }{
 		{"prompt-tokens", "512", "tokens of each synthetic prompt"},
+		{"shared-prefix-tokens", "0", "first tokens that all prompts share, to measure the prefix cache (default none)"},
 		{"output-tokens", "128", "tokens of each answer"},
 		{"rates", "9", "constant rates of a sweep, between synchronous and throughput"},
 		{"max-requests", "0", "limit of each stage (default none)"},

@@ -129,6 +129,8 @@ type Sweep struct {
 	MaxDuration    time.Duration `mapstructure:"max_duration"` // of each stage
 	MaxRequests    int           `mapstructure:"max_requests"` // of each stage, 0 = no limit
 	MaxConcurrency int           `mapstructure:"max_concurrency"`
+
+	SharedPrefixTokens int `mapstructure:"shared_prefix_tokens"` // with which every prompt of a cycle begins; 0 = none
 }
 
 // Plan returns when the cycles of the endpoint of that name are due.

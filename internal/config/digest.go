@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"hash"
+	"io"
+	"os"
 )
 
 // Digest tells any two contents of the files of a configuration apart.
@@ -22,31 +24,60 @@ func DigestOf(files []string) Digest {
 			addFile(h, name, string(content))
 			continue
 		}
-		key, err := readSecret(name)
+		text, err := readText(name)
 		if err != nil {
-			key = Secret(err.Error())
+			text = err.Error()
 		}
-		addFile(h, name, key.Value())
+		addFile(h, name, text)
 	}
 	return Digest(h.Sum(nil))
 }
 
-// digest returns that of the file with this content and of the keys as they were read with it.
-func (c *Config) digest(content []byte) Digest {
+// pointed are the files that a configuration points to, as they were read: each once, so that all endpoints have the same
+// of it. The zero value has read none.
+type pointed struct {
+	names []string // in the order in which they were read
+	texts map[string]string
+}
+
+// read returns the text of a file.
+func (p *pointed) read(name string) (string, error) {
+	if text, ok := p.texts[name]; ok {
+		return text, nil
+	}
+	text, err := readText(name)
+	if err != nil {
+		return "", err // and no valid configuration
+	}
+	if p.texts == nil {
+		p.texts = make(map[string]string)
+	}
+	p.names, p.texts[name] = append(p.names, name), text
+	return text, nil
+}
+
+// digest returns that of the configuration at path, with this content, and of the files as they were read with it.
+func (p *pointed) digest(path string, content []byte) Digest {
 	h := sha256.New()
-	for i, name := range c.Files {
-		if i == 0 {
-			addFile(h, name, string(content))
-			continue
-		}
-		for j := range c.Endpoints {
-			if e := &c.Endpoints[j]; e.APIKeyFile == name {
-				addFile(h, name, e.APIKey.Value())
-				break
-			}
-		}
+	addFile(h, path, string(content))
+	for _, name := range p.names {
+		addFile(h, name, p.texts[name])
 	}
 	return Digest(h.Sum(nil))
+}
+
+// readText reads a file that is no larger than a configuration, or so much of it that it is seen to be larger.
+func readText(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("%s cannot be read: %w", path, cause(err))
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err != nil {
+		return "", fmt.Errorf("%s cannot be read: %w", path, cause(err))
+	}
+	return string(content), nil
 }
 
 func addFile(h hash.Hash, name, text string) {

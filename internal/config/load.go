@@ -60,20 +60,9 @@ func load(path string, content []byte) (*Config, error) {
 		cfg.Endpoints = append(cfg.Endpoints, e)
 	}
 	c.file(cfg, d)
-	cfg.Files = files(path, cfg.Endpoints)
-	cfg.Digest = cfg.digest(content)
+	cfg.Files = append([]string{path}, c.files.names...)
+	cfg.Digest = c.files.digest(path, content)
 	return c.result(cfg, d.locator)
-}
-
-// files returns what the configuration at path is made of.
-func files(path string, endpoints []Endpoint) []string {
-	list := []string{path}
-	for i := range endpoints {
-		if key := endpoints[i].APIKeyFile; key != "" && !slices.Contains(list, key) {
-			list = append(list, key)
-		}
-	}
-	return list
 }
 
 // result returns cfg with what is doubtful in it, or what is wrong with it.

@@ -211,6 +211,9 @@ func TestURLIsNormalised(t *testing.T) {
 		"http://host":             "http://host",
 		"http://[::1]:8000/v1":    "http://[::1]:8000/v1",
 		" http://host/team%2Fa/ ": "http://host/team%2Fa",
+		"http://host/v1/?":        "http://host/v1",
+		"https://x.openai.azure.com/openai/deployments/d/?api-version=2024-10-21": "https://x.openai.azure.com/openai/" +
+			"deployments/d?api-version=2024-10-21",
 	} {
 		if got := load(t, "endpoints: [{url: '"+in+"'}]").Endpoints[0].URL; got != want {
 			t.Errorf("%q: got %q, want %q", in, got, want)

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"regexp"
 	"strings"
@@ -19,35 +18,25 @@ func (c *checker) key(e *Endpoint) {
 	case e.APIKeyFile != "" && e.APIKeyEnv != "":
 		c.fail("api_key_env", "is here beside api_key_file; keep one of the two")
 	case e.APIKeyFile != "":
-		key, err := readSecret(e.APIKeyFile)
+		text, err := c.files.read(e.APIKeyFile)
+		if err == nil {
+			e.APIKey, err = checkSecret(text, e.APIKeyFile)
+		}
 		if err != nil {
 			c.fail("api_key_file", "%v", err)
 		}
-		e.APIKey = key
 	case e.APIKeyEnv != "":
-		key, err := secretVariable(e.APIKeyEnv)
+		text, err := secretVariable(e.APIKeyEnv)
+		if err == nil {
+			e.APIKey, err = checkSecret(text, "the variable "+e.APIKeyEnv)
+		}
 		if err != nil {
 			c.fail("api_key_env", "%v", err)
 		}
-		e.APIKey = key
 	}
 }
 
-// readSecret returns the content of a file without the white space around it.
-func readSecret(path string) (Secret, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("%s cannot be read: %w", path, cause(err))
-	}
-	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, maxKey+1))
-	if err != nil {
-		return "", fmt.Errorf("%s cannot be read: %w", path, cause(err))
-	}
-	return checkSecret(string(content), path)
-}
-
-func secretVariable(name string) (Secret, error) {
+func secretVariable(name string) (string, error) {
 	if !variablePattern.MatchString(name) {
 		// Somebody may have put the key itself here: it is not repeated.
 		return "", fmt.Errorf("is not the name of an environment variable; write for example LLAMA_API_KEY")
@@ -56,7 +45,7 @@ func secretVariable(name string) (Secret, error) {
 	if !ok {
 		return "", fmt.Errorf("the environment has no variable %s", name)
 	}
-	return checkSecret(value, "the variable "+name)
+	return value, nil
 }
 
 // checkSecret trims a key and makes sure that it can stand in a request's header.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"regexp"
 	"slices"
@@ -34,6 +35,7 @@ type checker struct {
 	errors   Errors
 	warnings Errors
 	locate   locator
+	files    pointed           // that the settings name
 	names    map[string]string // by name in lower case: where it is
 }
 
@@ -80,13 +82,38 @@ func (c *checker) url(e *Endpoint) (host string) {
 		c.fail("url", "names no host; write a base URL "+example)
 	case u.User != nil:
 		c.fail("url", "carries a user name or password; give the key with api_key_file or api_key_env")
-	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		c.fail("url", "must end with its path, without a query or a fragment")
+	case u.Fragment != "":
+		c.fail("url", "must end with its path or query, without a fragment")
 	case strings.HasSuffix(strings.TrimRight(u.Path, "/"), "/completions"):
 		c.fail("url", `is that of a call; give the base URL, without "/chat/completions" or "/completions"`)
+	case !validQuery(u.RawQuery):
+		c.fail("url", "has a query that is none; write it like ?api-version=2024-10-21, and other characters like %%20")
+	case secretParameter(u) != "":
+		c.fail("url", "has a query with %s, and is shown in reports and metrics; send the key in a header: see headers",
+			quoted(secretParameter(u)))
 	default:
-		e.URL = strings.TrimRight(u.String(), "/")
+		path, query, _ := strings.Cut(u.String(), "?")
+		if e.URL = strings.TrimRight(path, "/"); query != "" {
+			e.URL += "?" + query
+		}
 		return u.Host
+	}
+	return ""
+}
+
+// validQuery reports whether a query can be sent as it is.
+func validQuery(query string) bool {
+	_, err := url.ParseQuery(query)
+	return err == nil && !strings.ContainsFunc(query, func(r rune) bool { return r <= ' ' || r >= 0x7f })
+}
+
+// secretParameter returns the parameter of a URL's query that by its name is a key, "" if there is none.
+func secretParameter(u *url.URL) string {
+	keys := []string{"key", "apikey", "subscriptionkey", "token", "accesstoken", "secret", "password", "signature"}
+	for _, name := range slices.Sorted(maps.Keys(u.Query())) {
+		if slices.Contains(keys, plainKey(name)) {
+			return name
+		}
 	}
 	return ""
 }
@@ -180,6 +207,7 @@ func (c *checker) sweep(s *Sweep) {
 	}
 	c.length("sweep.prompt_tokens", s.PromptTokens)
 	c.length("sweep.output_tokens", s.OutputTokens)
+	c.sharedPrefix(s)
 	c.profile(s)
 	word(c, "sweep.arrival", s.Arrival, []probe.Profile{probe.ProfileConstant, probe.ProfilePoisson})
 	c.between("sweep.rates", s.Rates, 1, maxStages)
@@ -187,6 +215,18 @@ func (c *checker) sweep(s *Sweep) {
 	c.atLeast("sweep.max_duration", s.MaxDuration, time.Second)
 	c.between("sweep.max_requests", s.MaxRequests, 0, 1<<31-1)
 	c.between("sweep.max_concurrency", s.MaxConcurrency, 1, maxConcurrency)
+}
+
+// sharedPrefix refuses a prefix that leaves the shortest prompt nothing of its own.
+func (c *checker) sharedPrefix(s *Sweep) {
+	const key = "sweep.shared_prefix_tokens"
+	switch least := probe.Length(s.PromptTokens).Least(); {
+	case s.SharedPrefixTokens < 0:
+		c.fail(key, "%d is not a number of tokens; use 0 for prompts that share nothing", s.SharedPrefixTokens)
+	case s.SharedPrefixTokens > 0 && s.SharedPrefixTokens >= least:
+		c.fail(key, "%d leaves the shortest prompt, of %d, nothing of its own; use less than that, or longer prompts "+
+			"(sweep.prompt_tokens, its min where it has a variance)", s.SharedPrefixTokens, least)
+	}
 }
 
 // cron refuses, beside what is no schedule, one that never comes due, and "@every", which would start anew with each

@@ -42,6 +42,7 @@ func (d *Daemon) newCanary(p *endpointProbe, log *slog.Logger) *sweep.Canary {
 	t := d.target(p)
 	t.Workload.PromptTokens = probe.Length(p.config.Canary.PromptTokens)
 	t.Workload.OutputTokens = probe.Length(p.config.Canary.OutputTokens)
+	t.Workload.SharedPrefixTokens = 0
 	return sweep.NewCanary(t, d.pools, &observer{daemon: d, probe: p, log: log}, log)
 }
 

@@ -34,6 +34,8 @@ func target(e *config.Endpoint, version string) *sweep.Target {
 			API:          e.API,
 			PromptTokens: probe.Length(e.Sweep.PromptTokens),
 			OutputTokens: probe.Length(e.Sweep.OutputTokens),
+
+			SharedPrefixTokens: e.Sweep.SharedPrefixTokens,
 		},
 		Objectives: e.Objectives.Probe(),
 		Guards: sweep.Guards{

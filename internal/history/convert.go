@@ -13,7 +13,8 @@ func fromCycle(c *probe.Cycle) *cycleJSON {
 		Server: c.Server, Fingerprint: c.Fingerprint, StartedAt: instant(c.Started), EndedAt: instant(c.Ended),
 		Profile: c.Profile,
 		Workload: workloadJSON{API: c.Workload.API, Tokenizer: c.Workload.Tokenizer,
-			PromptTokens: lengthJSON(c.Workload.PromptTokens), OutputTokens: lengthJSON(c.Workload.OutputTokens)},
+			PromptTokens: lengthJSON(c.Workload.PromptTokens), OutputTokens: lengthJSON(c.Workload.OutputTokens),
+			SharedPrefixTokens: c.Workload.SharedPrefixTokens},
 		Limits: limitsJSON{MaxDuration: seconds(c.MaxDuration), MaxRequests: c.MaxRequests},
 		Objectives: objectivesJSON{
 			TimeToFirstTokenP90:  seconds(c.Objectives.TimeToFirstTokenP90),
@@ -43,7 +44,8 @@ func toCycle(j *cycleJSON) (*probe.Cycle, error) {
 		Server: j.Server, Fingerprint: j.Fingerprint, Started: time.Time(j.StartedAt), Ended: time.Time(j.EndedAt),
 		Profile: j.Profile,
 		Workload: probe.Workload{API: j.Workload.API, Tokenizer: j.Workload.Tokenizer,
-			PromptTokens: probe.Length(j.Workload.PromptTokens), OutputTokens: probe.Length(j.Workload.OutputTokens)},
+			PromptTokens: probe.Length(j.Workload.PromptTokens), OutputTokens: probe.Length(j.Workload.OutputTokens),
+			SharedPrefixTokens: j.Workload.SharedPrefixTokens},
 		MaxDuration: time.Duration(j.Limits.MaxDuration), MaxRequests: j.Limits.MaxRequests,
 		Objectives: probe.Objectives{
 			TimeToFirstTokenP90:  time.Duration(j.Objectives.TimeToFirstTokenP90),

@@ -48,6 +48,8 @@ type (
 		Tokenizer    string     `json:"tokenizer"`
 		PromptTokens lengthJSON `json:"prompt_tokens"`
 		OutputTokens lengthJSON `json:"output_tokens"`
+
+		SharedPrefixTokens int `json:"shared_prefix_tokens"`
 	}
 	lengthJSON struct {
 		Mean     int `json:"mean"`

@@ -37,6 +37,9 @@ type Workload struct {
 	Tokenizer    string // as configured: a Hub repository, a folder or a file
 	PromptTokens Length
 	OutputTokens Length
+	// SharedPrefixTokens is with how many tokens, the same ones, every prompt of the cycle begins: what a prefix cache
+	// then saves is what is measured. 0 = prompts are unique from their first token.
+	SharedPrefixTokens int
 }
 
 // Length is a number of tokens with the spread that GuideLLM v0.1 knew. Without Variance lengths are Mean, or uniform in
@@ -45,6 +48,14 @@ type Length struct {
 	Mean     int
 	Variance int
 	Min, Max int // 0 = not set
+}
+
+// Least returns the least length that may come.
+func (l Length) Least() int {
+	if l.Min <= 0 && l.Variance <= 0 {
+		return max(l.Mean, 1)
+	}
+	return max(l.Min, 1)
 }
 
 // Cycle is one run of a sweep, or of another profile, on one endpoint.

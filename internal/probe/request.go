@@ -25,6 +25,7 @@ type Request struct {
 	Due          time.Time // when the schedule wants it sent; zero in a closed loop
 	Body         []byte    // the JSON body, valid until the Result has been recorded
 	PromptTokens int       // tokens of the synthetic prompt by the local tokenizer, without any chat template
+	SharedTokens int       // of these, the first ones that all prompts of the cycle share on purpose
 	OutputTokens int       // tokens asked for
 	Events       *atomic.Int64
 	// Events, where set, counts token events as they arrive: live progress, and what the throughput stage settles on.

@@ -10,6 +10,8 @@ type Generator struct {
 	step   uint64 // common: each once before one comes again, and no list of them for each generator
 	salt   uint64
 	count  uint64 // prompts made
+	prefix []byte // what prompts begin with that are longer than shared tokens
+	shared int
 }
 
 // Generator returns a generator of its own sequence of prompts: the same one for the same seed. Its first prompts have
@@ -26,6 +28,14 @@ func (p *Pool) Generator(seed uint64) *Generator {
 	return g
 }
 
+// Share makes every further prompt of more than n tokens begin with the same n, drawn from the seed, as the requests
+// under one system prompt do. What follows them is unique from its own first tokens. Shorter prompts share nothing.
+func (g *Generator) Share(n int) {
+	g.shared = 0
+	g.prefix = g.Append(nil, n)
+	g.shared = max(n, 0)
+}
+
 // divisor returns the greatest common divisor of a and b.
 func divisor(a, b uint64) uint64 {
 	for b > 0 {
@@ -40,25 +50,42 @@ func (g *Generator) Append(dst []byte, n int) []byte {
 	if n < 1 {
 		return dst
 	}
-	starts := uint64(g.pool.starts.len())
-	first := (g.first + g.count%starts*g.step) % starts
-	dst = g.pool.starts.append(dst, uint32(first))
-
-	// Prompts with the same first word are told apart by which they are among them, written in base len(words) by the
-	// words that follow. The salt of the first word makes that look like any other prompt.
-	words := &g.pool.words
-	size := uint64(words.len())
-	lead := min(n, g.pool.lead)
-	salt := g.salt + first
-	for rest, i := g.count/starts, 1; i < lead; i++ {
-		salt = scramble(salt)
-		dst = words.append(dst, uint32((rest%size+salt%size)%size))
-		rest /= size
+	var lead int
+	if g.shared > 0 && n > g.shared {
+		dst = append(dst, g.prefix...)
+		n -= g.shared
+		lead = min(n, g.pool.behind)
+		dst = g.number(dst, g.count, g.salt, lead)
+	} else {
+		starts := uint64(g.pool.starts.len())
+		first := (g.first + g.count%starts*g.step) % starts
+		dst = g.pool.starts.append(dst, uint32(first))
+		lead = min(n, g.pool.lead)
+		dst = g.number(dst, g.count/starts, g.salt+first, lead-1) // among the prompts with the same first word
 	}
 	g.count++
+	return g.fill(dst, n-lead)
+}
 
-	// One draw gives two words, each a 32-bit fraction of the list: uneven by at most size/2^32, which is nothing here.
-	for i := lead; i < n; i += 2 {
+// number appends n words that tell a prompt from others: which of them it is, written in base len(words). The salt makes
+// that look like any other prompt.
+func (g *Generator) number(dst []byte, which, salt uint64, n int) []byte {
+	words := &g.pool.words
+	size := uint64(words.len())
+	for range n {
+		salt = scramble(salt)
+		dst = words.append(dst, uint32((which%size+salt%size)%size))
+		which /= size
+	}
+	return dst
+}
+
+// fill appends n words at random. One draw gives two, each a 32-bit fraction of the list: uneven by at most size/2^32,
+// which is nothing here.
+func (g *Generator) fill(dst []byte, n int) []byte {
+	words := &g.pool.words
+	size := uint64(words.len())
+	for i := 0; i < n; i += 2 {
 		draw := g.random.Uint64()
 		dst = words.append(dst, uint32((draw>>32)*size>>32))
 		if i+1 < n {

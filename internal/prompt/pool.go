@@ -36,6 +36,7 @@ type Pool struct {
 	words  list // each with the space before it: one token behind any other word
 	starts list // without a space: one token at the start of a text
 	lead   int  // so many leading words make a prompt unique
+	behind int  // likewise of those behind a prefix that prompts share
 }
 
 // NewPool finds and proves the words of a tokenizer. It takes a fraction of a second and fails, saying why, if the
@@ -66,6 +67,9 @@ func NewPool(tok Tokenizer) (*Pool, error) {
 	}
 	for n := uint64(pool.starts.len()); n < uniquePrompts; n *= uint64(pool.words.len()) {
 		pool.lead++
+	}
+	for n := uint64(1); n < uniquePrompts; n *= uint64(pool.words.len()) {
+		pool.behind++
 	}
 	return pool, nil
 }

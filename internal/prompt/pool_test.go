@@ -366,6 +366,46 @@ func TestShortPromptsRepeatOnlyWhenTheyMust(t *testing.T) {
 	}
 }
 
+func TestSharedPrefix(t *testing.T) {
+	pool := mustPool(t, newFake(vocabulary(300, 100)...))
+	const shared, n = 40, 48
+	g := pool.Generator(7)
+	g.Share(shared)
+	var prefix string
+	firsts, rests := map[string]bool{}, map[string]bool{}
+	for i := range 20_000 {
+		words := strings.Fields(string(g.Append(nil, n)))
+		if len(words) != n {
+			t.Fatalf("%d words", len(words))
+		}
+		if got := strings.Join(words[:shared], " "); prefix == "" {
+			prefix = got
+		} else if got != prefix {
+			t.Fatalf("prompt %d begins with %q instead of %q", i, got, prefix)
+		}
+		if firsts[words[shared]] && i < 300 {
+			t.Fatalf("what follows the prefix of prompt %d begins with %q as one before it", i, words[shared])
+		}
+		firsts[words[shared]] = true
+		rest := strings.Join(words[shared:shared+pool.behind], " ")
+		if rests[rest] {
+			t.Fatalf("prompt %d goes on as one before it: %q", i, rest)
+		}
+		rests[rest] = true
+	}
+	if pool.behind != 4 { // 300^3 < 2^32 <= 300^4
+		t.Errorf("%d words tell prompts apart", pool.behind)
+	}
+	if short := string(g.Append(nil, shared)); short == prefix {
+		t.Error("a prompt that is no longer than the prefix is the prefix")
+	}
+	other := pool.Generator(8)
+	other.Share(shared)
+	if strings.HasPrefix(string(other.Append(nil, n)), prefix) {
+		t.Error("another seed has the same prefix")
+	}
+}
+
 func TestSeeds(t *testing.T) {
 	pool := mustPool(t, newFake(vocabulary(300, 100)...))
 	make := func(seed uint64) []byte {
@@ -429,8 +469,11 @@ func TestAppend(t *testing.T) {
 func TestAppendAllocatesNothing(t *testing.T) {
 	g := mustPool(t, newFake(vocabulary(300, 100)...)).Generator(1)
 	buffer := make([]byte, 0, 512*13)
-	if n := testing.AllocsPerRun(100, func() { buffer = g.Append(buffer[:0], 512) }); n != 0 {
-		t.Errorf("%v allocations", n)
+	for _, shared := range []int{0, 100} {
+		g.Share(shared)
+		if n := testing.AllocsPerRun(100, func() { buffer = g.Append(buffer[:0], 512) }); n != 0 {
+			t.Errorf("%v allocations with a prefix of %d tokens", n, shared)
+		}
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 // Fingerprint returns 16 hexadecimal digits that are equal for cycles which can be held against each other: the same
-// endpoint by name, model, kind of server, API, tokenizer, lengths and profile. The server's version is no part of it,
+// endpoint by name, model, kind of server, API, tokenizer, lengths, shared prefix and profile. The server's version is no part of it,
 // as its change is what one wants to judge; nor are objectives, guards, limits and the schedule, which change nothing
 // in what is compared.
 func Fingerprint(c *probe.Cycle) string {
@@ -18,9 +18,11 @@ func Fingerprint(c *probe.Cycle) string {
 		Endpoint, Model, Server, API, Tokenizer string
 		PromptTokens, OutputTokens              probe.Length
 		Profile                                 probe.Profile
+		SharedPrefixTokens                      int `json:",omitempty"` // came later than the fingerprints on disk
 	}{
 		c.Endpoint.Name, c.Endpoint.Model, kind(c.Server), c.Workload.API, c.Workload.Tokenizer,
 		c.Workload.PromptTokens, c.Workload.OutputTokens, c.Profile,
+		c.Workload.SharedPrefixTokens,
 	})
 	if err != nil { // strings and integers only
 		panic(err)

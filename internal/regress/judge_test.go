@@ -361,6 +361,7 @@ func TestFingerprint(t *testing.T) {
 		"API":            {func(c *probe.Cycle) { c.Workload.API = "completions" }, false},
 		"tokenizer":      {func(c *probe.Cycle) { c.Workload.Tokenizer = "x" }, false},
 		"prompt length":  {func(c *probe.Cycle) { c.Workload.PromptTokens.Mean++ }, false},
+		"shared prefix":  {func(c *probe.Cycle) { c.Workload.SharedPrefixTokens++ }, false},
 		"prompt spread":  {func(c *probe.Cycle) { c.Workload.PromptTokens.Variance++ }, false},
 		"output length":  {func(c *probe.Cycle) { c.Workload.OutputTokens.Max++ }, false},
 		"profile":        {func(c *probe.Cycle) { c.Profile = probe.ProfileSynchronous }, false},

@@ -84,6 +84,9 @@ func summary(c *probe.Cycle, stages []probe.Stage) section {
 	if len(stages) > 0 {
 		s.add("Validity", "%s", validity(stages))
 	}
+	if n := c.Workload.SharedPrefixTokens; n > 0 && len(stages) > 0 {
+		s.add("Prefix cache", "the first %s of every prompt are the same; %s", count(n, "token"), fromCache(stages))
+	}
 	var retries int
 	for i := range stages {
 		retries += stages[i].Retries
@@ -92,6 +95,20 @@ func summary(c *probe.Cycle, stages []probe.Stage) section {
 		s.add("Repeated sends", "%d, on a fresh connection because the server had closed a kept one", retries)
 	}
 	return s
+}
+
+// fromCache says what part of the prompts the server did not have to work on, as far as it tells.
+func fromCache(stages []probe.Stage) string {
+	var cached, all float64
+	for i := range stages {
+		s := &stages[i]
+		cached += float64(s.CachedTokens)
+		all += float64(s.ServerPromptTokens.Count) * s.ServerPromptTokens.Mean
+	}
+	if cached == 0 || all == 0 {
+		return "the server reported none from its cache"
+	}
+	return fmt.Sprintf("the server took %s %% of all prompt tokens from its cache", fixed(100*cached/all, 1))
 }
 
 // mark says so where the capacity is not to be relied on.

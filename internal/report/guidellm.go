@@ -45,7 +45,10 @@ type guideFile struct {
 // guideSpec says what was asked for in GuideLLM's own options.
 func guideSpec(c *probe.Cycle) map[string]any {
 	data := map[string]any{"kind": "synthetic_text"}
-	guideLength(data, "prompt_tokens", c.Workload.PromptTokens)
+	guideLength(data, "prompt_tokens", behindPrefix(c.Workload))
+	if n := c.Workload.SharedPrefixTokens; n > 0 {
+		data["prefix_tokens"] = n
+	}
 	guideLength(data, "output_tokens", c.Workload.OutputTokens)
 	return map[string]any{
 		"backend": guideBackend(c), "profile": guideProfile(c), "constraints": guideConstraints(c), "data": []any{data},
@@ -93,6 +96,15 @@ func guideConstraints(c *probe.Cycle) []map[string]any {
 }
 
 // guideLength adds a length. GuideLLM has whole standard deviations where we have variances.
+// behindPrefix is the length of a prompt without its shared prefix, which GuideLLM puts in front of prompts.
+func behindPrefix(w probe.Workload) probe.Length {
+	l := w.PromptTokens
+	for _, n := range []*int{&l.Mean, &l.Min, &l.Max} {
+		*n = max(0, *n-w.SharedPrefixTokens)
+	}
+	return l
+}
+
 func guideLength(data map[string]any, name string, l probe.Length) {
 	for suffix, n := range map[string]int{
 		"": l.Mean, "_stdev": int(math.Round(math.Sqrt(float64(l.Variance)))), "_min": l.Min, "_max": l.Max,

@@ -45,6 +45,8 @@ type (
 		Tokenizer    string     `json:"tokenizer"`
 		PromptTokens lengthJSON `json:"prompt_tokens"`
 		OutputTokens lengthJSON `json:"output_tokens"`
+
+		SharedPrefixTokens int `json:"shared_prefix_tokens"`
 	}
 	lengthJSON struct {
 		Mean     int  `json:"mean"`
@@ -185,7 +187,8 @@ func encodeCycle(c *probe.Cycle) cycleJSON {
 		Schema: Schema, ID: c.ID, Endpoint: c.Endpoint.Name, Model: c.Endpoint.Model, Server: c.Server,
 		URL: c.Endpoint.URL, Profile: c.Profile,
 		Workload: workloadJSON{API: c.Workload.API, Tokenizer: c.Workload.Tokenizer,
-			PromptTokens: encodeLength(c.Workload.PromptTokens), OutputTokens: encodeLength(c.Workload.OutputTokens)},
+			PromptTokens: encodeLength(c.Workload.PromptTokens), OutputTokens: encodeLength(c.Workload.OutputTokens),
+			SharedPrefixTokens: c.Workload.SharedPrefixTokens},
 		Limits: limitsJSON{MaxDuration: set(c.MaxDuration.Seconds()), MaxRequests: set(c.MaxRequests)},
 		Objectives: objectivesJSON{
 			TimeToFirstTokenP90:  set(c.Objectives.TimeToFirstTokenP90.Seconds()),
@@ -381,7 +384,8 @@ func decodeCycle(j *cycleJSON) (*probe.Cycle, error) {
 	c := &probe.Cycle{
 		ID: j.ID, Endpoint: probe.Endpoint{Name: j.Endpoint, Model: j.Model, URL: j.URL}, Server: j.Server,
 		Workload: probe.Workload{API: j.Workload.API, Tokenizer: j.Workload.Tokenizer,
-			PromptTokens: decodeLength(j.Workload.PromptTokens), OutputTokens: decodeLength(j.Workload.OutputTokens)},
+			PromptTokens: decodeLength(j.Workload.PromptTokens), OutputTokens: decodeLength(j.Workload.OutputTokens),
+			SharedPrefixTokens: j.Workload.SharedPrefixTokens},
 		Profile: j.Profile, MaxDuration: d.seconds("max_duration_seconds", value(j.Limits.MaxDuration)),
 		MaxRequests: value(j.Limits.MaxRequests),
 		Started:     d.time("started_at", j.StartedAt), Ended: d.time("ended_at", j.EndedAt),

@@ -134,10 +134,14 @@ func details(c *probe.Cycle) []string {
 	if c.MaxDuration > 0 {
 		maxDuration = strconv.FormatFloat(c.MaxDuration.Seconds(), 'f', -1, 64) + " sec"
 	}
+	source := length("prompt_tokens", c.Workload.PromptTokens)
+	if n := c.Workload.SharedPrefixTokens; n > 0 {
+		source += fmt.Sprintf(",shared_prefix_tokens=%d", n)
+	}
+	source += "," + length("generated_tokens", c.Workload.OutputTokens)
 	lines := []string{
 		backend + ")",
-		fmt.Sprintf("Data(type=emulated, source=%s,%s, tokenizer=%s)", length("prompt_tokens", c.Workload.PromptTokens),
-			length("generated_tokens", c.Workload.OutputTokens), clean(c.Workload.Tokenizer)),
+		fmt.Sprintf("Data(type=emulated, source=%s, tokenizer=%s)", source, clean(c.Workload.Tokenizer)),
 		fmt.Sprintf("Rate(type=%s, rate=%s)", clean(string(c.Profile)), rates(c)),
 		fmt.Sprintf("Limits(max_number=%s requests, max_duration=%s)", maxRequests, maxDuration),
 	}

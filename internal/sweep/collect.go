@@ -237,7 +237,7 @@ type promptCounts struct {
 	overhead spread
 	counted  int // tokens of the prompts that the server counted, by our count
 	reported int // tokens that the server took from its cache, as it said
-	cached   int // of these, beyond the chat template and a block
+	cached   int // of these, beyond the chat template, what prompts share on purpose, and a block
 }
 
 func (p *promptCounts) add(r *probe.Result) {
@@ -248,7 +248,7 @@ func (p *promptCounts) add(r *probe.Result) {
 	over := r.PromptTokens - r.Request.PromptTokens
 	p.overhead.add(over)
 	p.counted += r.Request.PromptTokens
-	if extra := r.CachedTokens - max(0, over); extra > cacheBlock {
+	if extra := r.CachedTokens - max(0, over) - r.Request.SharedTokens; extra > cacheBlock {
 		p.cached += extra
 	}
 }

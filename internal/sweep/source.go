@@ -19,6 +19,7 @@ type source struct {
 	words   *prompt.Generator
 	prompts *prompt.Lengths
 	outputs *prompt.Lengths
+	shared  int // tokens at the start of all prompts
 
 	rng    *rand.Rand
 	made   int
@@ -43,6 +44,8 @@ func newSource(encoder *openai.Encoder, pool *prompt.Pool, w probe.Workload, see
 		rng:     rand.New(rand.NewPCG(seed, seed)),
 		keeps:   sampled,
 	}
+	s.shared = w.SharedPrefixTokens
+	s.words.Share(s.shared)
 	s.append = s.appendPrompt
 	return s
 }
@@ -50,7 +53,7 @@ func newSource(encoder *openai.Encoder, pool *prompt.Pool, w probe.Workload, see
 // Next fills in the next request.
 func (s *source) Next(req *probe.Request) {
 	s.length = s.prompts.Next()
-	req.PromptTokens, req.OutputTokens = s.length, s.outputs.Next()
+	req.PromptTokens, req.SharedTokens, req.OutputTokens = s.length, s.shared, s.outputs.Next()
 	req.Body = s.encoder.Append(req.Body, s.append, req.OutputTokens)
 }
 

@@ -76,6 +76,12 @@ func TestProvokedFindings(t *testing.T) {
 			server: fixedFault("short"), dialect: openai.DialectOllama, want: probe.FindingOutputLength, note: true,
 		},
 		"prompts come from a cache":       {server: fixedFault("cached_tokens=32"), want: probe.FindingCachedPrompts},
+		"a cache serves more than prompts share": {
+			server: fixedFault("cached_tokens=40"), change: sharing(8, 64), want: probe.FindingCachedPrompts,
+		},
+		"a cache serves what prompts share": {
+			server: fixedFault("cached_tokens=40"), change: sharing(32, 64), not: probe.FindingCachedPrompts,
+		},
 		"the template comes from a cache": {server: fixedFault("cached_tokens=8"), not: probe.FindingCachedPrompts},
 		"no usage":                        {server: fixedFault("usage_missing"), note: true, want: "no_server_usage"},
 		"several tokens an event":         {server: inFours, want: probe.FindingTokensPerEvent, note: true},
@@ -137,6 +143,13 @@ func TestProvokedFindings(t *testing.T) {
 				checkVisible(t, c, test.want, !test.note)
 			}
 		})
+	}
+}
+
+// sharing makes prompts of so many tokens share their first ones.
+func sharing(shared, prompt int) func(*Target) {
+	return func(target *Target) {
+		target.Workload.PromptTokens.Mean, target.Workload.SharedPrefixTokens = prompt, shared
 	}
 }
 
