@@ -89,7 +89,7 @@ func (c *checker) url(e *Endpoint) (host string) {
 	case !validQuery(u.RawQuery):
 		c.fail("url", "has a query that is none; write it like ?api-version=2024-10-21, and other characters like %%20")
 	case secretParameter(u) != "":
-		c.fail("url", "has a query with %s, and is shown in reports and metrics; send the key in a header: see headers",
+		c.fail("url", "has a query with %s, and is shown in reports and metrics; send the key in a header",
 			quoted(secretParameter(u)))
 	default:
 		path, query, _ := strings.Cut(u.String(), "?")
