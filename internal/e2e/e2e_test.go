@@ -188,6 +188,7 @@ type stage struct {
 	Requests       struct{ Completed, Failed, Incomplete int }
 	Rate           float64      `json:"requests_per_second"`
 	Tokens         float64      `json:"output_tokens_per_second"`
+	Cached         int          `json:"cached_tokens"`
 	Prompt         distribution `json:"prompt_tokens"`
 	Output         distribution `json:"output_tokens"`
 	Duration       distribution `json:"request_duration_seconds"`

@@ -87,6 +87,20 @@ func TestConstantRatesOfLlamaCpp(t *testing.T) {
 	}
 }
 
+// TestSharedPrefixOfLlamaCpp has prompts begin alike on purpose: the server reuses what it has of the last one.
+func TestSharedPrefixOfLlamaCpp(t *testing.T) {
+	_, url := startLlama(t)
+	const shared, requests = 48, 20
+	_, r := runLlama(t, "OPENAI_API_BASE_URL="+url, "--profile", "synchronous", "--max-requests", strconv.Itoa(requests),
+		"--shared-prefix-tokens", strconv.Itoa(shared))
+	if len(r.Stages) != 1 {
+		t.Fatalf("%d stages, want 1", len(r.Stages))
+	}
+	if least := requests * shared * 9 / 10; r.Stages[0].Cached < least {
+		t.Errorf("%d tokens from the cache, want %d or more", r.Stages[0].Cached, least)
+	}
+}
+
 // runLlama measures llama.cpp, checks every stage, and returns the report as text and as JSON.
 func runLlama(t *testing.T, url string, flags ...string) (string, reported) {
 	t.Helper()

@@ -146,6 +146,10 @@ func (e *Encoder) Extras() []string {
 
 func (e *Encoder) has(extra string) bool { return slices.Contains(e.extras, extra) }
 
+// WithPrefixCache returns the encoder that lets the server reuse what prompts have in common. Without it a dialect that
+// can says that the server must not.
+func (e *Encoder) WithPrefixCache() *Encoder { return e.without(extraCachePrompt) }
+
 // without returns the encoder that leaves out the named extras. A length is never left out: its other name takes over.
 func (e *Encoder) without(names ...string) *Encoder {
 	extras := slices.DeleteFunc(slices.Clone(e.extras), func(extra string) bool { return slices.Contains(names, extra) })

@@ -62,6 +62,16 @@ func TestFields(t *testing.T) {
 	}
 }
 
+func TestWithPrefixCache(t *testing.T) {
+	for _, dialect := range Dialects() {
+		e := NewEncoder(APIChat, dialect, "m", nil)
+		got := string(e.WithPrefixCache().Append(nil, prompt, 5))
+		if want := strings.Replace(string(e.Append(nil, prompt, 5)), `,"cache_prompt":false`, "", 1); got != want {
+			t.Errorf("%s: %s", dialect, got)
+		}
+	}
+}
+
 func TestModelNameIsEscaped(t *testing.T) {
 	const name = "a\"b\\c\n<é>"
 	var body struct{ Model string }

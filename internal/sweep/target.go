@@ -90,6 +90,9 @@ func (r *ready) find(
 		return failure(ctx, probe.CycleDiscovery, err)
 	}
 	encoder := openai.NewEncoder(openai.API(t.Workload.API), server.Dialect, server.Model.ID, t.Fields)
+	if r.workload.SharedPrefixTokens > 0 {
+		encoder = encoder.WithPrefixCache()
+	}
 	r.source = newSource(encoder, pool, r.workload, seed)
 	return nil
 }

@@ -75,7 +75,7 @@ func TestProvokedFindings(t *testing.T) {
 		"answers are short where that cannot be helped": {
 			server: fixedFault("short"), dialect: openai.DialectOllama, want: probe.FindingOutputLength, note: true,
 		},
-		"prompts come from a cache":       {server: fixedFault("cached_tokens=32"), want: probe.FindingCachedPrompts},
+		"prompts come from a cache": {server: fixedFault("cached_tokens=32"), want: probe.FindingCachedPrompts},
 		"a cache serves more than prompts share": {
 			server: fixedFault("cached_tokens=40"), change: sharing(8, 64), want: probe.FindingCachedPrompts,
 		},
