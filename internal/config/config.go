@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/robfig/cron/v3"
@@ -33,9 +34,7 @@ type Config struct {
 func (c *Config) Secrets() []string {
 	var secrets []string
 	for i := range c.Endpoints {
-		if key := c.Endpoints[i].APIKey.Value(); key != "" {
-			secrets = append(secrets, key)
-		}
+		secrets = append(secrets, c.Endpoints[i].Secrets()...)
 	}
 	return secrets
 }
@@ -68,6 +67,7 @@ type Endpoint struct {
 	Dialect    string     `mapstructure:"dialect"`      // "auto" or one of Dialects
 	APIKeyFile string     `mapstructure:"api_key_file"` // absolute, or as the file's folder makes it
 	APIKeyEnv  string     `mapstructure:"api_key_env"`  // name of a variable
+	Headers    []Header   `mapstructure:"headers"`      // sent with every request
 	Group      string     `mapstructure:"group"`        // endpoints of one group are never measured at the same time
 	Labels     []Label    `mapstructure:"labels"`
 	Objectives Objectives `mapstructure:"objectives"`
@@ -80,8 +80,22 @@ type Endpoint struct {
 	APIKey Secret `mapstructure:"-" json:"-"`
 }
 
-// Fingerprint returns the SHA-256, in hex, of every setting of the endpoint with its defaults filled in. The API key is
-// not part of it, only where it comes from.
+// Secrets returns every secret value that requests to the endpoint carry.
+func (e *Endpoint) Secrets() []string {
+	secrets := nonEmpty(e.APIKey.Value())
+	for _, h := range e.Headers {
+		secrets = append(secrets, h.secrets()...)
+	}
+	return secrets
+}
+
+// SameSecrets reports whether two loads of the same settings have found the same secrets.
+func (e *Endpoint) SameSecrets(other *Endpoint) bool {
+	return e.APIKey == other.APIKey && slices.Equal(e.Headers, other.Headers)
+}
+
+// Fingerprint returns the SHA-256, in hex, of every setting of the endpoint with its defaults filled in. Secrets are no
+// part of it, only where they come from.
 func (e *Endpoint) Fingerprint() string {
 	text, err := json.Marshal(e)
 	if err != nil {

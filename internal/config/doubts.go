@@ -27,6 +27,7 @@ func (c *checker) doubts(cfg *Config, at func(section string) locator) {
 		cost := e.Cost()
 		need += time.Duration(cost.CyclesPerDay * float64(cost.LongestCycle))
 		c.locate = at(fmt.Sprintf("endpoints[%d]", i))
+		c.doubtSecrets(e)
 		c.doubtShares(e)
 		c.doubtLatencies(e)
 		c.doubtBudget(e, cost.CanaryTokens)
@@ -46,6 +47,15 @@ func (c *checker) doubts(cfg *Config, at func(section string) locator) {
 	c.doubtLoad(need, cfg.Limits.ConcurrentSweeps)
 	c.warnings.sort()
 	cfg.Warnings = c.warnings
+}
+
+func (c *checker) doubtSecrets(e *Endpoint) {
+	for i, h := range e.Headers {
+		if h.Value != "" && isSecret(h.Name) {
+			c.warn(fmt.Sprintf("headers[%d].value", i), "by its name %s is a secret, which is shown to whoever may read this "+
+				"file; put it into a file of its own with value_file, or into the environment with value_env", h.Name)
+		}
+	}
 }
 
 func (c *checker) doubtShares(e *Endpoint) {

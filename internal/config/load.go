@@ -20,7 +20,7 @@ import (
 // that is wrong.
 //
 // A key that is missing in an endpoint is taken from the file's `defaults`, and else has its built-in value. Relative
-// names of key files start at the file's folder. Of the environment only the variables that api_key_env names count.
+// names of files start at the file's folder. Of the environment only the variables that the file names count.
 func Load(path string) (*Config, error) {
 	content, failed := readFile(path)
 	if failed != nil {
@@ -53,9 +53,7 @@ func load(path string, content []byte) (*Config, error) {
 		if err != nil {
 			return nil, err
 		}
-		if e.APIKeyFile != "" && !filepath.IsAbs(e.APIKeyFile) {
-			e.APIKeyFile = filepath.Join(filepath.Dir(path), e.APIKeyFile)
-		}
+		e.resolve(filepath.Dir(path))
 		c.endpoint(&e, d.locator(at))
 		cfg.Endpoints = append(cfg.Endpoints, e)
 	}
@@ -63,6 +61,19 @@ func load(path string, content []byte) (*Config, error) {
 	cfg.Files = append([]string{path}, c.files.names...)
 	cfg.Digest = c.files.digest(path, content)
 	return c.result(cfg, d.locator)
+}
+
+// resolve lets the relative names of files start at a folder.
+func (e *Endpoint) resolve(folder string) {
+	names := []*string{&e.APIKeyFile}
+	for i := range e.Headers {
+		names = append(names, &e.Headers[i].ValueFile)
+	}
+	for _, name := range names {
+		if *name != "" && !filepath.IsAbs(*name) {
+			*name = filepath.Join(folder, *name)
+		}
+	}
 }
 
 // result returns cfg with what is doubtful in it, or what is wrong with it.
@@ -122,7 +133,7 @@ func FromFlags(flags *pflag.FlagSet, keys map[string]string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if os.Getenv(keyVariable) != "" {
+	if os.Getenv(keyVariable) != "" && !e.authorizes() {
 		e.APIKeyEnv, source["api_key_env"] = keyVariable, keyVariable
 	}
 	c.endpoint(&e, locate)

@@ -268,6 +268,71 @@ endpoints:
 	}
 }
 
+func TestHeaders(t *testing.T) {
+	cleanEnv(t)
+	t.Setenv("INFERPROBE_TEST_HEADER", " Token pk-test\n")
+	t.Setenv("INFERPROBE_TEST_LOGIN", "Basic dXNlcjpwYXNz")
+	path := write(t, `
+endpoints:
+  - {url: "http://a/v1", headers: [{name: X-Tenant, value: search & rank}, {name: api-key, value_file: key},
+     {name: x-gateway, value_env: INFERPROBE_TEST_HEADER}], api_key_env: INFERPROBE_TEST_HEADER_KEY}
+  - {url: "http://b/v1", headers: [{name: authorization, value_env: INFERPROBE_TEST_LOGIN}]}
+  - {url: "http://c/v1", headers: [{name: AUTHORIZATION, value: Custom sk-test-inline}]}
+  - {url: "http://d/v1", api_key_file: key, headers: [{name: x-auth-token, value: tk-test}]}
+`)
+	t.Setenv("INFERPROBE_TEST_HEADER_KEY", "sk-test")
+	key := filepath.Join(filepath.Dir(path), "key")
+	if err := os.WriteFile(key, []byte("az-test\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sent []string
+	for _, e := range cfg.Endpoints {
+		for _, h := range e.Headers {
+			sent = append(sent, h.Name+": "+h.Text())
+		}
+	}
+	want := []string{
+		"X-Tenant: search & rank", "api-key: az-test", "x-gateway: Token pk-test", "authorization: Basic dXNlcjpwYXNz",
+		"AUTHORIZATION: Custom sk-test-inline", "x-auth-token: tk-test",
+	}
+	if diff := cmp.Diff(want, sent); diff != "" {
+		t.Errorf("headers: -want +got:\n%s", diff)
+	}
+	want = []string{
+		"sk-test", "az-test", "Token pk-test", "Basic dXNlcjpwYXNz", "dXNlcjpwYXNz", "Custom sk-test-inline", "sk-test-inline",
+		"az-test", "tk-test",
+	}
+	if diff := cmp.Diff(want, cfg.Secrets()); diff != "" {
+		t.Errorf("secrets: -want +got:\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{path, key}, cfg.Files); diff != "" {
+		t.Errorf("files: -want +got:\n%s", diff)
+	}
+	if cfg.Digest != config.DigestOf(cfg.Files) {
+		t.Error("the files are read and have another digest")
+	}
+	if err := os.WriteFile(key, []byte("rotated"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rotated, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Digest == config.DigestOf(cfg.Files) || cfg.Digest == rotated.Digest {
+		t.Error("the file of a header has changed and the digest has not")
+	}
+	for i, same := range []bool{false, true, true, false} {
+		was, is := &cfg.Endpoints[i], &rotated.Endpoints[i]
+		if was.Fingerprint() != is.Fingerprint() || was.SameSecrets(is) != same {
+			t.Errorf("%s: the same secrets: %v, want %v", is.Name, was.SameSecrets(is), same)
+		}
+	}
+}
+
 // runFlags are the flags of `inferprobe run` as it declares them, in every way it could.
 func runFlags(t *testing.T, args ...string) (*pflag.FlagSet, map[string]string) {
 	t.Helper()
@@ -386,12 +451,15 @@ func TestFingerprint(t *testing.T) {
 	cleanEnv(t)
 	one := load(t, "endpoints: [{url: http://host/v1}]").Endpoints[0]
 	same := load(t, "# a comment\nendpoints: [{url: http://host/v1/, sweep: {interval: 360m}}]").Endpoints[0]
-	other := load(t, "endpoints: [{url: http://host/v1, sweep: {windows: ['01:00-02:00']}}]").Endpoints[0]
+	for _, change := range []string{
+		"sweep: {windows: ['01:00-02:00']}", "headers: [{name: X-Tenant, value: search}]",
+	} {
+		if other := load(t, "endpoints: [{url: http://host/v1, "+change+"}]").Endpoints[0]; one.Fingerprint() == other.Fingerprint() {
+			t.Errorf("%s does not change the fingerprint", change)
+		}
+	}
 	if one.Fingerprint() != same.Fingerprint() {
 		t.Error("settings that mean the same have different fingerprints")
-	}
-	if one.Fingerprint() == other.Fingerprint() {
-		t.Error("a window does not change the fingerprint")
 	}
 	keyed := one
 	keyed.APIKey = "sk-test"

@@ -181,6 +181,7 @@ func TestExample(t *testing.T) {
 func TestExampleWithEverythingSet(t *testing.T) {
 	t.Setenv("HF_TOKEN", "")
 	t.Setenv("LLAMA_API_KEY", "sk-test")
+	t.Setenv("PORTKEY_KEY", "pk-test")
 	text, err := os.ReadFile(examplePath)
 	if err != nil {
 		t.Fatal(err)
@@ -192,6 +193,9 @@ func TestExampleWithEverythingSet(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := cfg.Endpoints[0]
+	if diff := cmp.Diff([]string{"sk-test", "pk-test"}, e.Secrets()); diff != "" {
+		t.Errorf("secrets: -want +got:\n%s", diff)
+	}
 	if e.Name != "llama-70b" || e.APIKey.Value() != "sk-test" || e.Objectives.ErrorRate != 0.01 || e.Sweep.Cron == "" {
 		t.Errorf("got %+v", e)
 	}

@@ -25,6 +25,7 @@ const (
 	maxName        = 63
 	maxCycles      = 1_000_000
 	maxLabels      = 30
+	maxHeaders     = 30
 )
 
 // locator says where the value of a key came from, and whether it was set at all.
@@ -52,6 +53,7 @@ func (c *checker) endpoint(e *Endpoint, locate locator) {
 	host := c.url(e)
 	c.identity(e, host)
 	c.key(e)
+	c.headers(e)
 	c.labels(e.Labels)
 	c.sweep(&e.Sweep)
 	c.atLeastOrNone("canary.interval", e.Canary.Interval, time.Second)
@@ -107,11 +109,10 @@ func validQuery(query string) bool {
 	return err == nil && !strings.ContainsFunc(query, func(r rune) bool { return r <= ' ' || r >= 0x7f })
 }
 
-// secretParameter returns the parameter of a URL's query that by its name is a key, "" if there is none.
+// secretParameter returns the parameter of a URL's query that by its name is a secret, "" if there is none.
 func secretParameter(u *url.URL) string {
-	keys := []string{"key", "apikey", "subscriptionkey", "token", "accesstoken", "secret", "password", "signature"}
 	for _, name := range slices.Sorted(maps.Keys(u.Query())) {
-		if slices.Contains(keys, plainKey(name)) {
+		if isSecret(name) {
 			return name
 		}
 	}

@@ -73,6 +73,7 @@ var (
 	ratioType    = reflect.TypeFor[Ratio]()
 	lengthType   = reflect.TypeFor[Length]()
 	windowType   = reflect.TypeFor[Window]()
+	headerType   = reflect.TypeFor[Header]()
 )
 
 // parse turns the text of a scalar into a value of type t. The error says what would be right.
@@ -86,6 +87,8 @@ func parse(t reflect.Type, text string) (any, error) {
 		return parseRatio(text)
 	case windowType:
 		return parseWindow(text)
+	case headerType:
+		return parseHeader(text)
 	case lengthType:
 		n, err := parseInt(text)
 		return Length{Mean: n}, err

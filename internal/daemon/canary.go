@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/inferprobe/inferprobe/internal/config"
 	"github.com/inferprobe/inferprobe/internal/metrics"
 	"github.com/inferprobe/inferprobe/internal/probe"
 	"github.com/inferprobe/inferprobe/internal/schedule"
@@ -18,7 +17,7 @@ import (
 func (d *Daemon) canaries(ctx context.Context, p *endpointProbe) {
 	plan := schedule.Plan{Name: p.config.Name + " canary", Interval: p.config.Canary.Interval}
 	log := d.Log.With("endpoint", p.config.Name)
-	key := p.secret()
+	with := p.latest()
 	canary := d.newCanary(p, log)
 	defer func() { canary.Close() }()
 	for {
@@ -29,8 +28,8 @@ func (d *Daemon) canaries(ctx context.Context, p *endpointProbe) {
 		if p.paused() || !d.affordable(p) {
 			continue
 		}
-		if now := p.secret(); now != key {
-			key = now
+		if now := p.latest(); now != with {
+			with = now
 			canary.Close()
 			canary = d.newCanary(p, log)
 		}
@@ -81,13 +80,6 @@ func (d *Daemon) canary(ctx context.Context, p *endpointProbe, canary *sweep.Can
 	default:
 		log.Warn("the canary fails", "reason", out.Reason, "detail", out.Detail)
 	}
-}
-
-// secret returns the endpoint's key as last loaded.
-func (p *endpointProbe) secret() config.Secret {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.key
 }
 
 // sleepUntil reports false if ctx ended first.

@@ -27,7 +27,7 @@ type endpointProbe struct {
 	ended   chan struct{}      // closed when its life is over
 
 	mu      sync.Mutex
-	key     config.Secret     // as last loaded
+	loaded  *config.Endpoint  // config with the secrets as they are now
 	metrics *metrics.Endpoint // nil while another replica measures the endpoint, from the start
 	status  status
 }
@@ -36,7 +36,7 @@ type endpointProbe struct {
 // probe of the same name, if there was one, and else from the history.
 func (d *Daemon) newProbe(e *config.Endpoint, before *endpointProbe) *endpointProbe {
 	p := &endpointProbe{
-		config: e, plan: e.Sweep.Plan(e.Name), group: d.groups.of(e.Group), key: e.APIKey,
+		config: e, plan: e.Sweep.Plan(e.Name), group: d.groups.of(e.Group), loaded: e,
 		now: make(chan struct{}, 1), ended: make(chan struct{}),
 		status: status{state: stateWaiting},
 	}
@@ -165,19 +165,20 @@ func sameMeasurement(a, b *config.Endpoint) bool {
 		sweep := e.Sweep
 		sweep.Interval, sweep.Cron, sweep.Windows = 0, "", nil // when, not what
 		return (&config.Endpoint{
-			URL: e.URL, Model: e.Model, Tokenizer: e.Tokenizer, API: e.API, Dialect: e.Dialect, Sweep: sweep,
+			URL: e.URL, Headers: e.Headers, Model: e.Model, Tokenizer: e.Tokenizer, API: e.API, Dialect: e.Dialect, Sweep: sweep,
 		}).Fingerprint()
 	}
 	return measured(a) == measured(b)
 }
 
-// target is what a cycle measures now, with the key as it is now.
-func (d *Daemon) target(p *endpointProbe) *sweep.Target {
-	t := target(p.config, d.Version)
+// target is what a cycle measures now, with the secrets as they are now.
+func (d *Daemon) target(p *endpointProbe) *sweep.Target { return target(p.latest(), d.Version) }
+
+// latest returns the endpoint's configuration with the secrets as they are now. When they change it is another one.
+func (p *endpointProbe) latest() *config.Endpoint {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t.Client.APIKey = p.key.Value()
-	return t
+	return p.loaded
 }
 
 // live measures the endpoint until its life ends; where replicas share the endpoints, while it is this one's.

@@ -10,7 +10,7 @@ import (
 )
 
 // Reload reads the configuration anew and applies it: endpoints that are gone end and vanish from the metrics, changed
-// ones start anew and go on counting, and the others do not notice. Keys are taken over by all. An error says what is
+// ones start anew and go on counting, and the others do not notice. Secrets are taken over by all. An error says what is
 // wrong with the configuration; nothing has changed then. It implements web.Control.
 func (d *Daemon) Reload(context.Context) error {
 	d.reloading.Lock()
@@ -63,7 +63,7 @@ func (d *Daemon) apply(c *config.Config) {
 	}
 	for _, p := range old {
 		if e := stays(p); e != nil {
-			d.rotate(p, e.APIKey)
+			d.rotate(p, e)
 		} else {
 			ending = append(ending, p)
 		}
@@ -123,13 +123,16 @@ func (d *Daemon) endAll(probes []*endpointProbe) {
 	}
 }
 
-// rotate gives a running probe the key as it is now. The next cycle uses it.
-func (d *Daemon) rotate(p *endpointProbe, key config.Secret) {
+// rotate gives a running probe the secrets as they are now, in a configuration that is else the same. The next cycle uses
+// them.
+func (d *Daemon) rotate(p *endpointProbe, now *config.Endpoint) {
 	p.mu.Lock()
-	changed := p.key != key
-	p.key = key
+	changed := !p.loaded.SameSecrets(now)
+	if changed {
+		p.loaded = now
+	}
 	p.mu.Unlock()
 	if changed {
-		d.Log.Info("the endpoint's key has changed", "endpoint", p.config.Name)
+		d.Log.Info("the endpoint's secrets have changed", "endpoint", p.config.Name)
 	}
 }

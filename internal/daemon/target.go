@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"net/http"
+
 	"github.com/inferprobe/inferprobe/internal/config"
 	"github.com/inferprobe/inferprobe/internal/metrics"
 	"github.com/inferprobe/inferprobe/internal/openai"
@@ -20,6 +22,8 @@ func target(e *config.Endpoint, version string) *sweep.Target {
 			BaseURL:           e.URL,
 			API:               openai.API(e.API),
 			APIKey:            e.APIKey.Value(),
+			Header:            header(e),
+			Secrets:           e.Secrets(),
 			Version:           version,
 			MaxInFlight:       e.Guards.MaxInFlight,
 			ConnectTimeout:    e.Timeouts.Connect,
@@ -53,6 +57,15 @@ func target(e *config.Endpoint, version string) *sweep.Target {
 			MaxInFlight:    e.Guards.MaxInFlight,
 		},
 	}
+}
+
+// header returns what the endpoint's requests carry, by names in the case in which they were written.
+func header(e *config.Endpoint) http.Header {
+	out := make(http.Header)
+	for _, h := range e.Headers {
+		out[h.Name] = []string{h.Text()}
+	}
+	return out
 }
 
 func labels(e *config.Endpoint) []metrics.Label {
