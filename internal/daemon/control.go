@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/inferprobe/inferprobe/internal/web"
 )
@@ -46,11 +47,11 @@ func (d *Daemon) RunNow(name string) error {
 	}
 }
 
-// Pause ends what runs on the endpoint, and lets nothing start by itself until Resume. A restart of the daemon ends it,
-// too. On a replica that does not measure the endpoint it would have no effect and is refused. It implements web.Control.
+// Pause ends what runs on the endpoint, and lets nothing start by itself until Resume, also after a restart and on the
+// replica that measures the endpoint then. Only the one that does now takes it. It implements web.Control.
 func (d *Daemon) Pause(name string) error { return d.setPaused(name, true) }
 
-// Resume ends a pause, on a replica that does not measure the endpoint any more its own. It implements web.Control.
+// Resume ends a pause. It implements web.Control.
 func (d *Daemon) Resume(name string) error { return d.setPaused(name, false) }
 
 func (d *Daemon) setPaused(name string, paused bool) error {
@@ -60,7 +61,7 @@ func (d *Daemon) setPaused(name string, paused bool) error {
 	}
 	standby := false
 	p.set(func(s *status) {
-		if standby = s.state == stateStandby && (paused || !s.paused); standby {
+		if standby = s.state == stateStandby; standby {
 			return
 		}
 		s.paused = paused
@@ -82,7 +83,20 @@ func (d *Daemon) setPaused(name string, paused bool) error {
 		m.Paused(paused)
 	}
 	d.Log.Info("the operator changed the endpoint's state", "endpoint", name, "paused", paused)
+	d.keepPaused(p, paused)
 	return nil
+}
+
+// keepPaused lets a pause, or its end, outlast this process. What is in the way of that is in the log, and ends neither.
+func (d *Daemon) keepPaused(p *endpointProbe, paused bool) {
+	switch name := p.config.Name; {
+	case d.Leases != nil:
+		d.Leases.SetPaused(name, p.config.Group, paused)
+	case paused:
+		_ = d.history.Pause(name, time.Now())
+	default:
+		_ = d.history.Resume(name)
+	}
 }
 
 // elsewhere is the answer to what only the replica that measures the endpoint can do.

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/inferprobe/inferprobe/internal/config"
 	"github.com/inferprobe/inferprobe/internal/metrics"
 	"github.com/inferprobe/inferprobe/internal/probe"
 	"github.com/inferprobe/inferprobe/internal/sim/simtest"
@@ -41,6 +42,53 @@ func TestPause(t *testing.T) {
 			t.Errorf("%d cycles of the other endpoint", n)
 		}
 	})
+}
+
+// TestPauseOutlastsTheProcess: a restart is no reason to load what an operator paused.
+func TestPauseOutlastsTheProcess(t *testing.T) {
+	dir := t.TempDir()
+	serve := func(endpoints []config.Endpoint, act func(*harness)) {
+		synctest.Test(t, func(t *testing.T) {
+			c := configure(t, endpoints...)
+			c.History.Dir = dir
+			h := startWith(t, Options{Config: c})
+			h.sweep = succeed
+			stop := h.serve(t)
+			time.Sleep(time.Minute)
+			act(h)
+			stop()
+		})
+	}
+	a, b := endpoint("a", nobody), endpoint("b", nobody)
+	both := []config.Endpoint{a, b}
+	paused := func(h *harness, want bool) {
+		t.Helper()
+		if value, _ := h.value(t, "probe_paused", "endpoint", "a"); h.Endpoints()[0].Paused != want || value == 1 != want {
+			t.Errorf("paused: %v, in the metrics %v; want %v", h.Endpoints()[0].Paused, value, want)
+		}
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	serve(both, func(h *harness) { paused(h, false); must(h.Pause("a")) })
+	serve(both, func(h *harness) {
+		paused(h, true)
+		time.Sleep(24 * time.Hour)
+		if n := count(h.names(), "a"); n != 0 || count(h.names(), "b") == 0 {
+			t.Errorf("%d cycles while paused, of %v", n, h.names())
+		}
+		must(h.Resume("a"))
+	})
+	serve(both, func(h *harness) { paused(h, false); must(h.Pause("a")) })
+	serve(both, func(h *harness) { // an endpoint that is removed is forgotten
+		c := configure(t, b)
+		c.History.Dir = dir
+		h.apply(c)
+	})
+	serve(both, func(h *harness) { paused(h, false) })
 }
 
 func count(names []string, name string) (n int) {

@@ -44,6 +44,10 @@ type Leases interface {
 	Hold(ctx context.Context, endpoint, group string, run func(ctx context.Context, handOver <-chan struct{}))
 	// Holder returns the name of the replica that measures the endpoint; "" if it is not known.
 	Holder(endpoint, group string) string
+	// Paused reports whether an operator has paused the endpoint that this replica measures, on whatever replica.
+	Paused(endpoint, group string) bool
+	// SetPaused lets the replica that measures the endpoint next know of a pause or of its end.
+	SetPaused(endpoint, group string, paused bool)
 }
 
 // Daemon measures the configured endpoints.

@@ -63,6 +63,13 @@ func (d *Daemon) newProbe(e *config.Endpoint, before *endpointProbe) *endpointPr
 	return p
 }
 
+// stayPaused takes over a pause of an operator's from the process or the replica before.
+func (d *Daemon) stayPaused(p *endpointProbe) {
+	p.set(func(s *status) { s.paused = true })
+	d.Log.Warn("the endpoint is not measured: an operator paused it; POST /api/v1/endpoints/NAME/resume ends that",
+		"endpoint", p.config.Name)
+}
+
 // remember takes what is known of the endpoint from the history, and returns the newest cycles that ran to their end,
 // oldest first: the last one, and where that could not judge every signal those before it, whose verdicts still hold. It
 // reads no more than it takes to find these: a daemon of many endpoints would not be ready for a minute. recall reads the
@@ -185,17 +192,29 @@ func (p *endpointProbe) latest() *config.Endpoint {
 func (d *Daemon) live(p *endpointProbe, cycles int) {
 	defer p.set(func(s *status) { s.state, s.next = stateStopped, time.Time{} })
 	if d.Leases == nil {
+		if cycles == 0 && d.history.Paused(p.config.Name) {
+			d.stayPaused(p)
+			p.series().Paused(true)
+		}
 		d.measure(p.life, p, cycles, nil)
 		return
 	}
-	p.set(func(s *status) { s.state = stateStandby })
+	carried := p.paused() // over a change of the configuration, which may have changed the Lease
+	p.set(func(s *status) { s.state, s.paused = stateStandby, false })
 	d.Leases.Hold(p.life, p.config.Name, p.config.Group, func(held context.Context, handOver <-chan struct{}) {
+		if carried {
+			d.Leases.SetPaused(p.config.Name, p.config.Group, true)
+		}
+		if carried || d.Leases.Paused(p.config.Name, p.config.Group) {
+			d.stayPaused(p)
+		}
+		carried = false
 		d.show(p, d.remember(p)) // what another replica has found meanwhile, where they share a folder
 		p.set(func(s *status) { s.state = stateWaiting })
 		d.measure(held, p, cycles, handOver)
 		if p.life.Err() == nil { // lost; at the end of the daemon the last values stay
 			d.metrics.Remove(p.config.Name)
-			p.set(func(s *status) { s.state, s.next = stateStandby, time.Time{} })
+			p.set(func(s *status) { s.state, s.next, s.paused = stateStandby, time.Time{}, false })
 		}
 	})
 }

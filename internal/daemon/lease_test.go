@@ -21,12 +21,14 @@ type leases struct {
 	idle  map[string]chan struct{}
 	given chan string // endpoints that this replica is to measure
 	group map[string]string
+	rests map[string]bool // endpoints that are paused
 }
 
 func newLeases() *leases {
 	return &leases{
 		held: make(map[string]context.CancelFunc), idle: make(map[string]chan struct{}),
 		given: make(chan string, 2), group: make(map[string]string),
+		rests: make(map[string]bool),
 	}
 }
 
@@ -37,6 +39,18 @@ func (l *leases) groupOf(endpoint string) string {
 }
 
 func (l *leases) Holder(string, string) string { return "pod-b" }
+
+func (l *leases) Paused(endpoint, _ string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rests[endpoint]
+}
+
+func (l *leases) SetPaused(endpoint, _ string, paused bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rests[endpoint] = paused
+}
 
 func (l *leases) Hold(ctx context.Context, endpoint, group string, run func(context.Context, <-chan struct{})) {
 	l.mu.Lock()
@@ -118,11 +132,17 @@ func TestLeases(t *testing.T) {
 	}
 	l.take("b")
 	until(t, "lost while paused", func() bool { return state(1) == stateStandby })
-	if err := h.Resume("b"); err != nil || h.Endpoints()[1].Paused { // else it would stay when b comes back
-		t.Errorf("the end of a pause that began here: %v", err)
+	if err := h.Resume("b"); !errors.Is(err, web.ErrConflict) || h.Endpoints()[1].Paused {
+		t.Errorf("the end of a pause that is another replica's matter: %v", err)
 	}
 	l.given <- "b"
-	until(t, "back for good", func() bool { return state(1) == stateWaiting })
+	until(t, "back and paused", func() bool { return state(1) == stateWaiting && h.Endpoints()[1].Paused })
+	if paused, _ := h.value(t, "probe_paused", "endpoint", "b"); paused != 1 {
+		t.Error("the metric does not say that it is paused")
+	}
+	if err := h.Resume("b"); err != nil || h.Endpoints()[1].Paused || l.Paused("b", "") {
+		t.Errorf("the end of a pause that began before: %v", err)
+	}
 	stop()
 	if n := count(h.names(), "b"); n != 1 {
 		t.Errorf("%d cycles of an endpoint that came back before it was due", n)

@@ -87,6 +87,7 @@ func (d *Daemon) apply(c *config.Config) {
 	for _, p := range ending {
 		if !slices.Contains(changed, p.config.Name) {
 			removed = append(removed, p.config.Name)
+			d.keepPaused(p, false)
 			d.metrics.Remove(p.config.Name)
 		}
 	}

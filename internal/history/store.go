@@ -1,5 +1,5 @@
 // Package history keeps what must outlast the process on disk: the cycles of every endpoint, one JSON file each, the
-// tokens spent a day, and which cycles began and were not seen to end. All survive a kill at any instant, a disk that is
+// tokens spent a day, which cycles began and were not seen to end, and what an operator has paused. All survive a kill at any instant, a disk that is
 // full or read-only, and files that are not theirs. docs/history.md describes the files for people.
 package history
 
@@ -62,7 +62,9 @@ func Open(dir string, limits Limits, log *slog.Logger) *Store {
 	}
 	s.dir = filepath.Join(dir, "cycles")
 	s.health.set(checkWritable(s.dir))
-	removeLeftovers(filepath.Join(dir, "running"), func(name string) bool { return strings.HasSuffix(name, suffix) })
+	for _, kind := range []string{markRunning, markPaused} {
+		removeLeftovers(filepath.Join(dir, kind), func(name string) bool { return strings.HasSuffix(name, suffix) })
+	}
 	folders, _ := os.ReadDir(s.dir) // one that cannot be read has just been logged, or will be by whoever reads it
 	for _, folder := range folders {
 		if folder.IsDir() && validName(folder.Name()) {

@@ -23,11 +23,13 @@ type term struct {
 	log      *slog.Logger
 	run      context.Context // of the work
 	cancel   context.CancelCauseFunc
-	stop     *time.Timer   // ends the work before the Lease ends
-	end      *time.Timer   // fires if the work still runs when the Lease ends
-	handOver chan struct{} // closed to ask the work to end when idle
-	asked    bool          // handOver is closed; guarded by leases.mu
-	done     chan struct{} // closed when the work has ended
+	stop     *time.Timer     // ends the work before the Lease ends
+	end      *time.Timer     // fires if the work still runs when the Lease ends
+	handOver chan struct{}   // closed to ask the work to end when idle
+	asked    bool            // handOver is closed; guarded by leases.mu
+	done     chan struct{}   // closed when the work has ended
+	news     chan struct{}   // asks for a renewal at once
+	paused   map[string]bool // by endpoint: what SetPaused said; guarded by leases.mu
 }
 
 // serve runs the work of a Lease that was claimed by a request sent at the given time, and releases it afterwards.
@@ -37,6 +39,7 @@ func (l *Leases) serve(ctx context.Context, of subject, lease *coordinationv1.Le
 	t := &term{
 		leases: l, lease: lease, log: l.log.With(of.component, of.name, "lease", lease.Name),
 		handOver: make(chan struct{}), done: make(chan struct{}),
+		news: make(chan struct{}, 1), paused: make(map[string]bool),
 	}
 	t.run, t.cancel = context.WithCancelCause(ctx)
 	defer t.cancel(nil)
@@ -112,6 +115,7 @@ func (t *term) renewUntilDone() error {
 		case <-t.done:
 			return nil
 		case <-timer.C:
+		case <-t.news:
 		}
 		err := t.renew()
 		t.leases.outage.report(err)
@@ -156,13 +160,13 @@ func (t *term) write(change func(*coordinationv1.Lease) *coordinationv1.Lease, w
 	ctx, cancel := l.requestContext(t.run)
 	defer cancel()
 	sent := time.Now()
-	lease, err := l.api.Update(ctx, change(t.lease), metav1.UpdateOptions{})
+	lease, err := l.api.Update(ctx, change(t.current()), metav1.UpdateOptions{})
 	if apierrors.IsConflict(err) {
 		if err = t.reread(ctx); err != nil {
 			return err
 		}
 		sent = time.Now()
-		lease, err = l.api.Update(ctx, change(t.lease), metav1.UpdateOptions{})
+		lease, err = l.api.Update(ctx, change(t.current()), metav1.UpdateOptions{})
 	}
 	if apierrors.IsNotFound(err) {
 		return errTaken
