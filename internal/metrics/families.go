@@ -12,8 +12,8 @@ import (
 // prefix of every metric of ours.
 const prefix = "inferprobe_"
 
-// Upper bounds of the classic buckets, in seconds but for speedBounds. Those of the first three are vLLM's own, so that
-// both sides of an endpoint compare bucket by bucket; what is added in front is for what a client sees and a server's
+// Upper bounds of the classic buckets, in seconds but for speedBounds. Those of the first three hold all of vLLM's own, so
+// that both sides of an endpoint compare bucket by bucket; what is added in front is for what a client sees and a server's
 // own metrics do not: gaps of fast or speculative decoding are below vLLM's first bound, 10 ms.
 func firstTokenBounds() []float64 {
 	return []float64{
@@ -24,6 +24,7 @@ func firstTokenBounds() []float64 {
 func interTokenBounds() []float64 {
 	return []float64{
 		.001, .0025, .005, .0075, .01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10,
+		20, 40, 80,
 	}
 }
 

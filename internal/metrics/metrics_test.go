@@ -250,19 +250,44 @@ func countSeries(families map[string]*dto.MetricFamily) (n int) {
 	return n
 }
 
+// TestSeriesBudget: what the README and docs/monitoring.md say that an endpoint costs.
 func TestSeriesBudget(t *testing.T) {
-	for mode, want := range map[metrics.Mode]int{metrics.Classic: 2497, metrics.Native: 768, metrics.Both: 2579} {
+	stages := append(sweepStages(), probe.StageCanary)
+	for mode, want := range map[metrics.Mode]int{metrics.Classic: 2780, metrics.Native: 830, metrics.Both: 2869} {
 		reg, m := newMetrics(mode)
 		before := countSeries(gather(t, reg))
-		m.Add(llama, nil, sweepStages())
+		m.Add(llama, nil, stages)
 		created := countSeries(gather(t, reg)) - before
-		if created != want || metrics.Series(mode, len(sweepStages())) != want {
-			t.Errorf("%s: %d series, Series says %d, the README %d", mode, created,
-				metrics.Series(mode, len(sweepStages())), want)
+		if created != want || metrics.Series(mode, len(stages)) != want {
+			t.Errorf("%s: %d series, Series says %d, the README %d", mode, created, metrics.Series(mode, len(stages)), want)
 		}
-		fill(m, sweepStages()...)
+		fill(m, stages...)
 		if got := countSeries(gather(t, reg)) - before; got != created {
 			t.Errorf("%s: %d series at first, %d after some requests", mode, created, got)
+		}
+	}
+}
+
+// TestBoundsOfVLLM: the buckets of what vLLM measures too are its own, and finer ones in front.
+func TestBoundsOfVLLM(t *testing.T) {
+	gaps := []float64{.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80}
+	reg, m := newMetrics(metrics.Classic)
+	fill(m, "constant-1")
+	for name, theirs := range map[string][]float64{ // vLLM 0.32.0
+		"time_to_first_token_seconds": {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80,
+			160, 640, 2560},
+		"inter_token_latency_seconds":   gaps,
+		"time_per_output_token_seconds": gaps,
+		"request_duration_seconds": {.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920,
+			7680},
+	} {
+		var ours []float64
+		for _, b := range find(t, reg, name, "stage", "constant-1").GetHistogram().GetBucket() {
+			ours = append(ours, b.GetUpperBound())
+		}
+		own := slices.Index(ours, theirs[0])
+		if own < 0 || !slices.Equal(ours[own:], theirs) {
+			t.Errorf("%s: the bounds %v do not end in vLLM's %v", name, ours, theirs)
 		}
 	}
 }
