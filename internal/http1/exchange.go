@@ -121,9 +121,9 @@ func (c *conn) write(request *[]byte) error {
 // exchange.
 func (x *Exchange) Receive(h *Head) (*http.Response, error) {
 	x.conn.head = maxHead
-	response, err := http.ReadResponse(x.conn.in, h.request)
+	response, err := ReadResponse(x.conn.in, h.request)
 	for err == nil && response.StatusCode/100 == 1 && response.StatusCode != http.StatusSwitchingProtocols {
-		response, err = http.ReadResponse(x.conn.in, h.request)
+		response, err = ReadResponse(x.conn.in, h.request)
 	}
 	if err != nil {
 		if x.sent(); x.unsent != nil && x.Silent() {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/inferprobe/inferprobe/internal/http1"
 	"github.com/inferprobe/inferprobe/internal/probe"
 	"github.com/inferprobe/inferprobe/internal/wiretime"
 )
@@ -172,7 +173,7 @@ func (r *recording) playWith(client *Client, req *probe.Request, res *probe.Resu
 	}
 	a.watch.begin(&client.opts, func() {})
 	defer a.watch.stop()
-	response, err := http.ReadResponse(bufio.NewReader(p), &http.Request{Method: http.MethodPost, URL: client.base})
+	response, err := http1.ReadResponse(bufio.NewReader(p), &http.Request{Method: http.MethodPost, URL: client.base})
 	if err != nil {
 		a.unanswered(err, p.now.IsZero())
 		return
