@@ -124,7 +124,8 @@ func (b *board) endpointCurves(s scope) {
 		limit := fmt.Sprintf("0 * (%s) + on () group_left () %s", of(stageRequests),
 			per("max", "", s.of(objective, `signal="`+signal+`"`)))
 		return curve(head{title, what + " in each stage of the last cycle, against the rate that the stage reached: " +
-			"exact quantiles. A steep rise is where queues begin. The throughput stage is left out.", seconds, 12, 9},
+			"quantiles of the observations, not of buckets. A steep rise is where queues begin. The throughput stage is left " +
+			"out.", seconds, 12, 9},
 			rate,
 			column{name: "p50", expr: of(metric, `quantile="0.5"`)},
 			column{name: "p90", expr: of(metric, `quantile="0.9"`)},
@@ -188,11 +189,11 @@ func (b *board) endpointHistory(s scope) {
 		compared(s, "Inter-token latency", stageInterTokenLatency),
 		compared(s, "Request duration", stageRequestDuration),
 		steps(head{"Time to first token of each stage, p90",
-			"The 90th percentile of every stage, cycle after cycle: exact, valid or not. The rates of the stages " +
+			"The 90th percentile of every stage, cycle after cycle, valid or not. The rates of the stages " +
 				"follow the capacity.", seconds, 12, 9},
 			query{s.last("stage", stageTimeToFirstToken, `quantile="0.9"`), "{{stage}}"}),
 		steps(head{"Inter-token latency of each stage, p90",
-			"The 90th percentile of every stage, cycle after cycle: exact, valid or not. The rates of the stages " +
+			"The 90th percentile of every stage, cycle after cycle, valid or not. The rates of the stages " +
 				"follow the capacity.", seconds, 12, 9},
 			query{s.last("stage", stageInterTokenLatency, `quantile="0.9"`), "{{stage}}"}),
 	)
@@ -238,7 +239,7 @@ func compared(s scope, title, metric string) cog.Builder[dashboard.Panel] {
 // endpointLatency draws what requests really took, from the histograms.
 func (b *board) endpointLatency(s scope) {
 	distribution := func(title, what, metric string) cog.Builder[dashboard.Panel] {
-		return heat(head{title, what + ", each observation as it happened. Colour is how many.", seconds, 8, 9},
+		return heat(head{title, what + ", each observation of completed requests. Colour is how many.", seconds, 8, 9},
 			s.buckets(metric))
 	}
 	quantiles := func(title, what, metric string) *timeseries.PanelBuilder {
@@ -253,7 +254,7 @@ func (b *board) endpointLatency(s scope) {
 	b.add(
 		withExemplars(distribution("Time to first token", "Time to the first token", timeToFirstToken)),
 		distribution("Inter-token latency", "Time between two tokens", interTokenLatency),
-		withExemplars(distribution("Request duration", "Duration of completed requests", requestDuration)),
+		withExemplars(distribution("Request duration", "Duration of requests", requestDuration)),
 		withExemplars(quantiles("Time to first token, quantiles", "Time to the first token", timeToFirstToken)),
 		quantiles("Inter-token latency, quantiles", "Time between two tokens", interTokenLatency),
 		withExemplars(quantiles("Request duration, quantiles", "Duration of completed requests", requestDuration)),

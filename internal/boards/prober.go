@@ -75,8 +75,9 @@ func (b *board) proberDelays(s scope) {
 	}
 	b.add(
 		heat(head{"Schedule delay, every request",
-			"How much later than due requests of an open loop left. More than 5 ms and more than a twentieth of a " +
-				"request makes a stage invalid.", seconds, 12, 8}, s.buckets(scheduleDelay)),
+			"How much later than due requests of an open loop left. A stage is invalid whose 99th percentile is above the " +
+				"largest of 1 ms, a quarter of the gap between sends, and 5 % of the median time to first token.",
+			seconds, 12, 8}, s.buckets(scheduleDelay)),
 		heat(head{"Receive lag, every arrival",
 			"How much later than the kernel inferprobe saw data arrive. Times are the kernel's, so that a small lag " +
 				"does no harm.", seconds, 12, 8}, s.buckets(receiveLag)),

@@ -142,7 +142,9 @@ func declare(b *builder) families {
 			proberBounds(), endpoint),
 		requestRetries: b.counter("request_retries_total",
 			"Sends that were repeated because the server had closed the kept connection.", endpoint),
-		requestsInFlight: b.gauge("requests_in_flight", "Requests that wait for their answer now.", endpoint),
+		requestsInFlight: b.gauge("requests_in_flight",
+			"Requests of the running cycle that wait for their answer, as of the last second. The canary's is not counted.",
+			endpoint),
 
 		probeSuccess: b.gauge("probe_success",
 			"Whether the last cycle or canary found the endpoint answering; NaN before the first. "+

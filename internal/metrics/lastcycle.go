@@ -87,13 +87,13 @@ func describeLastCycle() lastCycleDescs {
 		failures: desc("stage_failures",
 			"Failed requests of the stage, in the last whole cycle, without those that the prober itself gave up.", stage),
 		timeToFirstToken: desc("stage_time_to_first_token_seconds",
-			"Time to the first token in the stage, in the last whole cycle: exact quantiles.", stage),
+			"Time to the first token in the stage, in the last whole cycle: quantiles of the observations.", stage),
 		interTokenLatency: desc("stage_inter_token_latency_seconds",
-			"Time between two tokens in the stage, in the last whole cycle: exact quantiles.", stage),
+			"Time between two tokens in the stage, in the last whole cycle: quantiles of the observations.", stage),
 		timePerOutputToken: desc("stage_time_per_output_token_seconds",
-			"Time per output token after the first in the stage, in the last whole cycle: exact quantiles.", stage),
+			"Time per output token after the first in the stage, in the last whole cycle: quantiles of the observations.", stage),
 		requestDuration: desc("stage_request_duration_seconds",
-			"Duration of requests in the stage, in the last whole cycle: exact quantiles.", stage),
+			"Duration of requests in the stage, in the last whole cycle: quantiles of the observations.", stage),
 	}
 }
 
