@@ -33,7 +33,7 @@ func endpoint(known catalogue) (*board, error) {
 	b.endpointStages(all)
 	b.row("Cycle after cycle")
 	b.endpointHistory(all)
-	b.row("Every observed request, stages as selected above")
+	b.row("Every completed request, stages as selected above")
 	b.endpointLatency(s)
 	b.row("Failures and connections")
 	b.endpointFailures(all, s)

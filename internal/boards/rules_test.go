@@ -2,6 +2,7 @@ package boards
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -173,12 +174,18 @@ func TestEveryAlertHasARunbook(t *testing.T) {
 	}
 }
 
-func TestGuideStatesTheSeriesBudget(t *testing.T) {
-	guide, err := os.ReadFile("../../docs/monitoring.md")
-	if err != nil {
+func TestGuidesStateTheSeriesBudget(t *testing.T) {
+	guide, err1 := os.ReadFile("../../docs/monitoring.md")
+	readme, err2 := os.ReadFile("../../README.md")
+	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
 	text := strings.ReplaceAll(string(guide), ",", "")
+	short := strings.Join(strings.Fields(strings.ReplaceAll(string(readme), ",", "")), " ")
+	if want := fmt.Sprintf("An endpoint costs %d time series with a whole sweep and a canary %d with",
+		metrics.Series(metrics.Both, 12), metrics.Series(metrics.Native, 12)); !strings.Contains(short, want) {
+		t.Errorf("README.md does not say: %s", want)
+	}
 	for _, mode := range []metrics.Mode{metrics.Native, metrics.Classic, metrics.Both} {
 		row := regexp.MustCompile(fmt.Sprintf("\\| `%s`.* \\| %d \\|", mode, metrics.Series(mode, 12)))
 		if !row.MatchString(text) {
@@ -202,6 +209,37 @@ func TestGuideNamesEveryMetric(t *testing.T) {
 		name, ours := strings.CutPrefix(metric, "inferprobe_")
 		if ours && !part.MatchString(name) && !regexp.MustCompile("`"+name+"[`{]").Match(guide) {
 			t.Errorf("docs/monitoring.md does not name %s", metric)
+		}
+	}
+}
+
+var (
+	code   = regexp.MustCompile("(?s)```.*?```|`[^`]*`")
+	quoted = regexp.MustCompile(`"([A-Z][^"]+)"`) // a line of the log is in lower case
+	link   = regexp.MustCompile(`\]\(([^)]+)\)`)
+)
+
+// TestRunbooksLeadSomewhere: the panels and rows that runbooks name are there, a row by its words before the colon, too.
+// Their links lead nowhere out of the folder but by an address: the chart has the folder in another place.
+func TestRunbooksLeadSomewhere(t *testing.T) {
+	titles := make(map[string]bool)
+	for _, d := range decode(t) {
+		for _, p := range d.Panels {
+			row, _, _ := strings.Cut(p.Title, ":")
+			titles[p.Title], titles[row] = true, true
+		}
+	}
+	for file, content := range read(t, "runbooks/*.md") {
+		text := code.ReplaceAllString(string(content), "")
+		for _, m := range quoted.FindAllStringSubmatch(text, -1) {
+			if title := strings.Join(strings.Fields(m[1]), " "); !titles[title] {
+				t.Errorf("%s: no board has a panel %q", file, title)
+			}
+		}
+		for _, m := range link.FindAllStringSubmatch(text, -1) {
+			if strings.Contains(m[1], "/") && !strings.HasPrefix(m[1], "https://") {
+				t.Errorf("%s: the link to %s leads out of the folder", file, m[1])
+			}
 		}
 	}
 }
