@@ -42,6 +42,7 @@ type Client struct {
 	name      string        // what the ids of this client's requests begin with
 	sends     atomic.Uint64 // numbers the ids
 	long      chan struct{} // places for events that are too long to be usual
+	uncounted atomic.Bool   // the server did not count the tokens of the last answer
 }
 
 // New returns a client of the server at opts.BaseURL. It opens no connection.

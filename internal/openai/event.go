@@ -42,7 +42,7 @@ type choice struct {
 // decode reads the JSON of one event into d.event and reports whether it is valid, by the rules of encoding/json. It
 // takes the fields from the bytes as it goes and allocates nothing for what servers normally send.
 func (d *decoder) decode(data []byte) bool {
-	if d.shape.match(data, &d.event) {
+	if !d.gather && d.shape.match(data, &d.event) {
 		return true
 	}
 	d.event, d.state, d.shape.loaded = event{}, state{}, false
@@ -69,6 +69,10 @@ const maxDepth = 10000
 type decoder struct {
 	event event // what the last one said
 	shape shape
+
+	gather  bool   // collect the output in text
+	text    []byte // after an opening quote, with the escapes of JSON
+	partial bool   // there was output besides
 
 	data  []byte
 	i     int
@@ -162,7 +166,7 @@ func choiceMember(d *decoder, key []byte) (ok bool) {
 			return d.object(deltaMember)
 		}
 	case "text":
-		c.text, ok = d.output()
+		c.text, ok = d.output(false)
 		return ok
 	case "token_ids":
 		c.tokenIDs = 0
@@ -182,13 +186,14 @@ func deltaMember(d *decoder, key []byte) (ok bool) {
 	c := &d.choice
 	switch string(key) {
 	case "content":
-		c.content, ok = d.output()
+		c.content, ok = d.output(false)
 	case "reasoning":
-		c.reasoning, ok = d.output()
+		c.reasoning, ok = d.output(c.reasoningContent)
 	case "reasoning_content":
-		c.reasoningContent, ok = d.output()
+		c.reasoningContent, ok = d.output(c.reasoning)
 	case "tool_calls":
 		c.tools, ok = d.filled()
+		d.partial = d.partial || c.tools
 	default:
 		ok = d.skip()
 	}
@@ -400,14 +405,38 @@ func (d *decoder) filled() (full, ok bool) {
 	return filled(value), ok
 }
 
-// output is filled for text that the model generates.
-func (d *decoder) output() (full, ok bool) {
+// output is filled for text that the model generates; again, where the event has had it under another name.
+func (d *decoder) output(again bool) (full, ok bool) {
 	start := d.i
 	full, ok = d.filled()
-	if full && d.data[start] == '"' {
+	switch {
+	case !full:
+	case d.data[start] != '"':
+		d.partial = true
+	default:
 		d.mark(start+1, d.i-1, slotText)
+		if d.gather && !again && len(d.text) < maxGathered {
+			d.text = append(d.text, d.data[start+1:d.i-1]...)
+		}
 	}
 	return full, ok
+}
+
+// maxGathered bounds the output that is gathered of one answer, in bytes: beyond it counting by events will do.
+const maxGathered = 4 << 20
+
+// begin makes the decoder ready for another answer, whose output it gathers or not.
+func (d *decoder) begin(gather bool) {
+	d.gather, d.partial = gather, false
+	d.text = append(d.text[:0], '"')
+}
+
+// gathered returns the output of the answer, "" if it is not known whole.
+func (d *decoder) gathered() string {
+	if !d.gather || d.partial || len(d.text) >= maxGathered {
+		return ""
+	}
+	return text(append(d.text, '"'))
 }
 
 // running is count for a number that rises from event to event.

@@ -48,6 +48,10 @@ type Options struct {
 	TLS     *tls.Config // nil trusts the system's roots
 	Version string      // of this program, for User-Agent
 
+	// CountTokens returns the tokens of a text. Where the server does not count those of its answers it is asked, after
+	// the last read of each. nil: events count. It must bear concurrent use.
+	CountTokens func(text string) (int, error)
+
 	// MaxInFlight is how many connections are kept open between requests: as many as requests may be in flight.
 	MaxInFlight int
 

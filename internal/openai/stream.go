@@ -32,6 +32,7 @@ type stream struct {
 	plain   bool      // output came without a count: the server does not count event by event …
 	tokens  int       // … or it does, and has come to so many
 	thought bool      // there was reasoning text
+	counted int       // tokens of the output by the tokenizer, where the server did not count them
 	usage   usage     // the last non-zero value of each
 	timings usage
 
@@ -47,6 +48,7 @@ func (a *attempt) read(body io.Reader) *stream {
 	scratch := a.client.takeScratch()
 	defer a.client.scratch.Put(scratch)
 	s := &stream{res: a.res, sent: a.res.Sent, decoder: &scratch.decoder}
+	s.decoder.begin(a.client.uncounted.Load())
 	reader := &scratch.reader
 	reader.Reset(telling{body, a.req, s}, a.stamp)
 	defer reader.Reset(nil, nil) // holds on to nothing of ours
@@ -69,7 +71,23 @@ func (a *attempt) read(body io.Reader) *stream {
 			a.drain(reader)
 		}
 		s.tell(a.req)
+		a.client.standIn(s)
 		return s
+	}
+}
+
+// standIn counts the tokens of an answer that has come to its end and for which the server has no count. That takes a
+// copy of the output, which is made once it is known that the server does not count: from the second such answer on.
+func (c *Client) standIn(s *stream) {
+	if c.opts.CountTokens == nil || !s.ended || s.events == 0 {
+		return
+	}
+	silent := s.usage.completion == 0 && s.timings.completion == 0
+	c.uncounted.Store(silent)
+	if output := s.decoder.gathered(); silent && output != "" {
+		if n, err := c.opts.CountTokens(output); err == nil { // else events stand in
+			s.counted = n
+		}
 	}
 }
 
@@ -237,6 +255,8 @@ func (s *stream) tally() {
 	switch {
 	case total.completion > 0:
 		res.OutputTokens, res.TokenSource = total.completion, probe.TokensFromServer
+	case s.counted > 0:
+		res.OutputTokens, res.TokenSource = s.counted, probe.TokensFromTokenizer
 	case s.events > 0:
 		res.OutputTokens, res.TokenSource = s.events, probe.TokensFromEvents
 	}

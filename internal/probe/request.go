@@ -36,8 +36,9 @@ type TokenSource string
 
 // The sources of a count of output tokens.
 const (
-	TokensFromServer TokenSource = "server" // usage of the response: the truth
-	TokensFromEvents TokenSource = "events" // one token an event, where the server sent no usage
+	TokensFromServer    TokenSource = "server"    // usage of the response: the truth
+	TokensFromTokenizer TokenSource = "tokenizer" // the text by the local tokenizer, where the server sent no usage
+	TokensFromEvents    TokenSource = "events"    // one token an event, where there is neither
 )
 
 // Together is how soon after the one before an event belongs to the same arrival. What a server sends in one go comes in
@@ -170,13 +171,13 @@ func (r *Result) Tokens(i int) (n int, known bool) {
 	if a := r.Arrivals[i]; a.Tokens > 0 {
 		return a.Tokens, true
 	}
-	return r.Arrivals[i].Events, r.TokenSource == TokensFromServer && r.events() == r.StreamedTokens()
+	return r.Arrivals[i].Events, r.TokenSource != TokensFromEvents && r.events() == r.StreamedTokens()
 }
 
 // InterTokenLatencies yields the inter-token latencies as (value, how many samples of it): an arrival of k tokens after
 // a gap g is k samples of g/k where k is known, else one sample of g. Nothing is floored and nothing is dropped.
 func (r *Result) InterTokenLatencies(yield func(latency time.Duration, samples int) bool) {
-	exact := r.TokenSource == TokensFromServer && r.events() == r.StreamedTokens()
+	exact := r.TokenSource != TokensFromEvents && r.events() == r.StreamedTokens()
 	for i := 1; i < len(r.Arrivals); i++ {
 		gap, n := r.Arrivals[i].At-r.Arrivals[i-1].At, 1
 		if r.Arrivals[i].Tokens > 0 {

@@ -267,7 +267,8 @@ func (s *spread) add(n int) {
 // outputCounts compares the lengths of answers with those asked for and with their events.
 type outputCounts struct {
 	byServer struct{ answers, asked, got, off int } // off: tokens missing or too many
-	byEvents struct{ answers, asked, got int }      // where the server did not say
+	byUs     struct{ answers, asked, got int }      // where the server did not say
+	byEvents int                                    // of these answers, those that the tokenizer could not count
 
 	// Of answers whose tokens were not counted event by event.
 	events, eventTokens int
@@ -275,16 +276,20 @@ type outputCounts struct {
 
 func (o *outputCounts) add(r *probe.Result) {
 	asked, got := r.Request.OutputTokens, r.OutputTokens
-	if r.TokenSource != probe.TokensFromServer {
-		o.byEvents.answers++
-		o.byEvents.asked += asked
-		o.byEvents.got += got
+	if r.TokenSource == probe.TokensFromServer {
+		o.byServer.answers++
+		o.byServer.asked += asked
+		o.byServer.got += got
+		o.byServer.off += max(asked-got, got-asked)
+	} else {
+		o.byUs.answers++
+		o.byUs.asked += asked
+		o.byUs.got += got
+	}
+	if r.TokenSource == probe.TokensFromEvents {
+		o.byEvents++
 		return
 	}
-	o.byServer.answers++
-	o.byServer.asked += asked
-	o.byServer.got += got
-	o.byServer.off += max(asked-got, got-asked)
 	var events int
 	for i := range r.Arrivals {
 		if r.Arrivals[i].Tokens > 0 {
@@ -300,7 +305,7 @@ func (o *outputCounts) add(r *probe.Result) {
 
 // length returns the tokens of an answer for each that was asked for; 1 where nothing is known.
 func (o *outputCounts) length() float64 {
-	asked, got := o.byServer.asked+o.byEvents.asked, o.byServer.got+o.byEvents.got
+	asked, got := o.byServer.asked+o.byUs.asked, o.byServer.got+o.byUs.got
 	if asked == 0 || got == 0 {
 		return 1
 	}

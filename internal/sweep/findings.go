@@ -206,10 +206,13 @@ func (j *judgement) outputLengths(forced bool) {
 }
 
 func (j *judgement) tokenCounts() {
-	if o := &j.outputs.byEvents; float64(o.answers) > noUsageShare*float64(j.completed) {
-		n := float64(o.answers)
-		j.note(probe.FindingNoServerUsage, "no usage in %d of %d answers: output tokens are counted by events, %.1f a "+
-			"request where %.1f tokens were asked for", o.answers, j.completed, float64(o.got)/n, float64(o.asked)/n)
+	if o := &j.outputs.byUs; float64(o.answers) > noUsageShare*float64(j.completed) {
+		n, by := float64(o.answers), "the tokenizer"
+		if j.outputs.byEvents > 0 {
+			by = "events"
+		}
+		j.note(probe.FindingNoServerUsage, "no usage in %d of %d answers: output tokens are counted by %s, %.1f a "+
+			"request where %.1f tokens were asked for", o.answers, j.completed, by, float64(o.got)/n, float64(o.asked)/n)
 	}
 	if tokens, events := float64(j.outputs.eventTokens), float64(j.outputs.events); tokens > (1+eventsShare)*events {
 		j.note(probe.FindingTokensPerEvent, "%.1f tokens an event, not counted by the server: gaps are between events",

@@ -39,7 +39,7 @@ func (c *collector) summarise(s named, out load.Outcome, settled *settler) probe
 		ReceiveLag:             distribution(&c.lag),
 		ServerPromptTokens:     distribution(&c.serverPrompt),
 		CachedTokens:           c.prompts.reported,
-		TokensByEvents:         c.outputs.byEvents.answers,
+		TokensByEvents:         c.outputs.byEvents,
 	}
 	w := c.window(s, out, settled)
 	stage.WindowStart, stage.WindowEnd = w.from, w.to

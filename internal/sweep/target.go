@@ -85,7 +85,7 @@ func (r *ready) find(
 		return failure(ctx, probe.CycleTokenizer, err)
 	}
 	opts := t.Client
-	opts.BaseURL = server.BaseURL
+	opts.BaseURL, opts.CountTokens = server.BaseURL, pool.CountTokens
 	if r.client, err = openai.New(opts); err != nil {
 		return failure(ctx, probe.CycleDiscovery, err)
 	}

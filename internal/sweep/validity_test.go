@@ -42,6 +42,8 @@ func TestProvokedFindings(t *testing.T) {
 	hanging.Faults = []sim.FaultRate{{Fault: "hang", Probability: 0.2}}
 	inFours := steady()
 	inFours.TokensPerEvent = 4
+	inFoursWithoutUsage := fixedFault("usage_missing")
+	inFoursWithoutUsage.TokensPerEvent = 4
 	for name, test := range map[string]struct {
 		server  sim.Options
 		dialect openai.Dialect
@@ -85,6 +87,9 @@ func TestProvokedFindings(t *testing.T) {
 		"the template comes from a cache": {server: fixedFault("cached_tokens=8"), not: probe.FindingCachedPrompts},
 		"no usage":                        {server: fixedFault("usage_missing"), note: true, want: "no_server_usage"},
 		"several tokens an event":         {server: inFours, want: probe.FindingTokensPerEvent, note: true},
+		"several tokens an event, no usage": {
+			server: inFoursWithoutUsage, want: probe.FindingTokensPerEvent, note: true, not: probe.FindingTokenMismatch,
+		},
 		"several tokens an event, each counted": {
 			server: inFours, dialect: openai.DialectVLLM, not: probe.FindingTokensPerEvent,
 		},

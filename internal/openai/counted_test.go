@@ -1,0 +1,111 @@
+package openai
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/inferprobe/inferprobe/internal/probe"
+)
+
+// TestGathered: what an answer's output is, by the rules of JSON and of the servers.
+func TestGathered(t *testing.T) {
+	for name, test := range map[string]struct {
+		events []string
+		want   string
+	}{
+		"content": {[]string{`{"choices":[{"delta":{"content":"one"}}]}`, `{"choices":[{"delta":{"content":" two"}}]}`}, "one two"},
+		"text":    {[]string{`{"choices":[{"text":"one"}]}`, `{"choices":[{"text":""}]}`}, "one"},
+		"escapes": {[]string{`{"choices":[{"text":"a\"\\\n\u00e4"}]}`, `{"choices":[{"text":"ß"}]}`}, "a\"\\\näß"},
+		"reasoning, then an answer": {[]string{
+			`{"choices":[{"delta":{"reasoning":"why"}}]}`, `{"choices":[{"delta":{"content":" so"}}]}`,
+		}, "why so"},
+		"reasoning under two names": {[]string{`{"choices":[{"delta":{"reasoning":"why","reasoning_content":"why"}}]}`}, "why"},
+		"a tool call, whose tokens nobody knows": {[]string{
+			`{"choices":[{"delta":{"content":"one"}}]}`, `{"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}`,
+		}, ""},
+		"content in parts": {[]string{`{"choices":[{"delta":{"content":[{"type":"text","text":"a"}]}}]}`}, ""},
+		"nothing":          {nil, ""},
+		"too much": {[]string{
+			`{"choices":[{"text":"` + strings.Repeat("a", maxGathered) + `"}]}`, `{"choices":[{"text":"b"}]}`,
+		}, ""},
+	} {
+		var d decoder
+		for range 2 { // the second answer starts afresh
+			d.begin(true)
+			for _, event := range test.events {
+				if !d.decode([]byte(event)) {
+					t.Fatalf("%s: not valid", name)
+				}
+			}
+			if got := d.gathered(); got != test.want {
+				t.Errorf("%s: %.40q, want %q", name, got, test.want)
+			}
+		}
+		d.begin(false)
+		for _, event := range test.events {
+			d.decode([]byte(event))
+		}
+		if got := d.gathered(); got != "" {
+			t.Errorf("%s: %.40q although it was not to be gathered", name, got)
+		}
+	}
+}
+
+// TestTokenizerStandsIn: from the second answer without usage on the tokenizer counts, and no longer once the server does.
+func TestTokenizerStandsIn(t *testing.T) {
+	const events = 3
+	usage := false
+	server := startRaw(t, func(c *rawConn) {
+		var body strings.Builder
+		for i := range events {
+			fmt.Fprintf(&body, "data: {\"choices\":[{\"delta\":{\"content\":\" w%d x y z\"}}]}\n\n", i)
+		}
+		body.WriteString("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"length\"}]}\n\n")
+		if usage {
+			body.WriteString("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":11}}\n\n")
+		}
+		body.WriteString("data: [DONE]\n\n")
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n%s", body.Len(), body.String())
+	})
+	asked := 0
+	var broken error
+	client, err := New(Options{BaseURL: server.url(), CountTokens: func(text string) (int, error) {
+		asked++
+		return len(strings.Fields(text)), broken
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	for i, step := range []struct {
+		usage  bool
+		broken error
+		tokens int
+		source probe.TokenSource
+		asked  int
+	}{
+		{false, nil, events, probe.TokensFromEvents, 0}, // nobody knew
+		{false, nil, 4 * events, probe.TokensFromTokenizer, 1},
+		{false, nil, 4 * events, probe.TokensFromTokenizer, 2},
+		{true, nil, 11, probe.TokensFromServer, 2},
+		{false, nil, events, probe.TokensFromEvents, 2},
+		{false, errors.New("broken"), events, probe.TokensFromEvents, 3},
+	} {
+		usage, broken = step.usage, step.broken
+		var res probe.Result
+		client.Do(t.Context(), &probe.Request{Body: []byte("{}"), OutputTokens: 12}, &res)
+		if res.Outcome != probe.Completed || res.OutputTokens != step.tokens || res.TokenSource != step.source {
+			t.Errorf("answer %d: %s, %d tokens by %q, want %d by %q", i, res.Outcome, res.OutputTokens, res.TokenSource,
+				step.tokens, step.source)
+		}
+		if asked != step.asked {
+			t.Errorf("answer %d: the tokenizer was asked %d times, want %d", i, asked, step.asked)
+		}
+		if tpot, ok := res.TimePerOutputToken(); !ok || tpot > time.Second {
+			t.Errorf("answer %d: time per output token %v, %v", i, tpot, ok)
+		}
+	}
+}
