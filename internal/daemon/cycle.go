@@ -38,10 +38,23 @@ func (d *Daemon) cycle(ctx context.Context, p *endpointProbe, asked bool) *probe
 	p.finished(c)
 	d.logCycle(c, log)
 	leave() // whoever takes the report may be slow
-	d.done.enter(context.WithoutCancel(ctx))
+	d.report(c)
+	return c
+}
+
+// notBegun reports that an endpoint's turn did not come. There is nothing that metrics and history would have to keep.
+func (d *Daemon) notBegun(p *endpointProbe) *probe.Cycle {
+	c := sweep.NotBegun(d.target(p))
+	d.logCycle(c, d.Log.With("endpoint", p.config.Name))
+	d.report(c)
+	return c
+}
+
+// report passes a cycle to whoever takes its report.
+func (d *Daemon) report(c *probe.Cycle) {
+	d.done.enter(context.Background())
 	defer d.done.leave()
 	d.Finished(c)
-	return c
 }
 
 // admit waits for a cycle's turn. A pause interrupts the waiting, and later the cycle. The waiting may have been long: a
@@ -94,8 +107,11 @@ func (d *Daemon) logCycle(c *probe.Cycle, log *slog.Logger) {
 	attrs := []any{"took", c.Ended.Sub(c.Started).Round(time.Millisecond), "stages", len(c.Stages)}
 	switch f := c.Failure; {
 	case f == nil:
-		log.Info("cycle finished", append(attrs, "capacity_requests_per_second", round2(c.Capacity.RequestsPerSecond),
-			"capacity_output_tokens_per_second", round2(c.Capacity.OutputTokensPerSecond))...)
+		if found := c.Capacity; found.RequestsPerSecond > 0 {
+			attrs = append(attrs, "capacity_requests_per_second", round2(found.RequestsPerSecond),
+				"capacity_output_tokens_per_second", round2(found.OutputTokensPerSecond))
+		}
+		log.Info("cycle finished", attrs...)
 	case f.Reason == probe.CycleInterrupted: // as every restart does
 		log.Warn("cycle interrupted", append(attrs, "detail", f.Detail)...)
 	default:

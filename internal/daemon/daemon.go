@@ -99,13 +99,13 @@ func New(o Options) *Daemon {
 // HostTrusted shows whether the host let us send and read in time when we started.
 func (d *Daemon) HostTrusted(ok bool) { d.metrics.HostTrusted(ok) }
 
-// RunOnce measures every endpoint once, one after another, so that they do not disturb each other, and returns the
-// cycles. When ctx ends, the endpoints not yet measured are left out.
+// RunOnce measures every endpoint once, one after another, so that they do not disturb each other, and returns a cycle of
+// each. When ctx ends, those of the endpoints not yet measured say so.
 func (d *Daemon) RunOnce(ctx context.Context) []*probe.Cycle {
-	var cycles []*probe.Cycle
-	for _, p := range d.probes {
-		if c := d.cycle(ctx, p, true); c != nil {
-			cycles = append(cycles, c)
+	cycles := make([]*probe.Cycle, len(d.probes))
+	for i, p := range d.probes {
+		if cycles[i] = d.cycle(ctx, p, true); cycles[i] == nil {
+			cycles[i] = d.notBegun(p)
 		}
 	}
 	d.ledger.Flush()

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -23,6 +25,7 @@ import (
 	"github.com/inferprobe/inferprobe/internal/report"
 	"github.com/inferprobe/inferprobe/internal/sim"
 	"github.com/inferprobe/inferprobe/internal/sim/simtest"
+	"github.com/inferprobe/inferprobe/internal/sweep"
 	"github.com/inferprobe/inferprobe/internal/tokenizer"
 )
 
@@ -77,7 +80,7 @@ func startWith(t *testing.T, o Options) *harness {
 	h := &harness{registry: prometheus.NewPedanticRegistry()}
 	h.Daemon = New(Options{
 		Config: o.Config, Load: o.Load, Leases: o.Leases,
-		Registry: h.registry, Hub: &tokenizer.Hub{}, Log: slog.New(slog.DiscardHandler),
+		Registry: h.registry, Hub: &tokenizer.Hub{}, Log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		Finished: func(c *probe.Cycle) {
 			if !h.busy.CompareAndSwap(false, true) {
 				t.Error("Finished is called while it runs")
@@ -199,14 +202,58 @@ func TestRunOnce(t *testing.T) {
 	}
 }
 
-func TestRunOnceLeavesOutWhatItHasNoTimeFor(t *testing.T) {
-	_, url := simtest.Start(t, quick())
+// TestRunOnceNamesWhatItHasNoTimeFor: an endpoint whose turn does not come is in every output all the same, and nothing
+// is remembered of it.
+func TestRunOnceNamesWhatItHasNoTimeFor(t *testing.T) {
+	server, url := simtest.Start(t, quick())
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	h := start(t, endpoint("a", url), endpoint("b", url))
-	h.onCycle = func(*probe.Cycle) { cancel() }
-	if cycles := h.RunOnce(ctx); len(cycles) != 1 || !slices.Equal(h.names(), []string{"a"}) {
-		t.Errorf("%d cycles, finished %v", len(cycles), h.names())
+	var log bytes.Buffer
+	h := startWith(t, Options{Config: configure(t, endpoint("a", url), endpoint("b", url)),
+		Log: slog.New(slog.NewTextHandler(&log, nil))})
+	var requests int
+	h.onCycle = func(c *probe.Cycle) {
+		if cancel(); c.Endpoint.Name == "a" {
+			requests = len(simtest.Truth(t, server))
+		}
+	}
+	cycles := h.RunOnce(ctx)
+	if len(cycles) != 2 || !slices.Equal(h.names(), []string{"a", "b"}) || cycles[1] != h.cycles[1] {
+		t.Fatalf("%d cycles, finished %v", len(cycles), h.names())
+	}
+	b := cycles[1]
+	want := probe.CycleFailure{Reason: probe.CycleInterrupted, Detail: "told to stop before the cycle began"}
+	if b.Failure == nil || *b.Failure != want || len(b.Stages) > 0 || b.Workload.PromptTokens.Mean != 32 ||
+		b.ID != sweep.CycleID("b", b.Started) || b.Ended != b.Started {
+		t.Errorf("what did not begin is %+v, %+v", b, b.Failure)
+	}
+	if !strings.Contains(log.String(), `level=WARN msg="cycle interrupted" endpoint=b`) {
+		t.Errorf("the log does not name the endpoint:\n%s", log.String())
+	}
+	if now := len(simtest.Truth(t, server)); now != requests {
+		t.Errorf("%d requests were sent for it", now-requests)
+	}
+	if kept := h.history.Last("b", 1); len(kept) > 0 {
+		t.Errorf("the history has %+v", kept[0])
+	}
+}
+
+// TestLogOfAFinishedCycle: only what was measured is in it.
+func TestLogOfAFinishedCycle(t *testing.T) {
+	const capacity = "capacity_requests_per_second=2.5 capacity_output_tokens_per_second=320"
+	for name, test := range map[string]struct {
+		found probe.Capacity
+		want  string
+	}{
+		"no capacity": {probe.Capacity{}, "took=0s stages=0\n"},
+		"a capacity": {probe.Capacity{RequestsPerSecond: 2.5, OutputTokensPerSecond: 320},
+			"took=0s stages=0 " + capacity + "\n"},
+	} {
+		var log bytes.Buffer
+		new(Daemon).logCycle(&probe.Cycle{Capacity: test.found}, slog.New(slog.NewTextHandler(&log, nil)))
+		if got := log.String(); !strings.HasSuffix(got, `msg="cycle finished" `+test.want) {
+			t.Errorf("%s: %s", name, got)
+		}
 	}
 }
 

@@ -54,19 +54,31 @@ func Run(ctx context.Context, t *Target, pools Pools, observe Observer, log *slo
 	return c.Cycle
 }
 
+// NotBegun returns the cycle of a target whose turn did not come before all was told to stop.
+func NotBegun(t *Target) *probe.Cycle {
+	c := describe(t)
+	c.Ended = c.Started
+	c.Failure = &probe.CycleFailure{Reason: probe.CycleInterrupted, Detail: "told to stop before the cycle began"}
+	return c
+}
+
 func newCycle(t *Target, observe Observer, log *slog.Logger) *cycle {
+	return &cycle{
+		Cycle: describe(t), target: t, observe: observe, seed: rand.Uint64(), log: log, quiet: quietWait,
+	}
+}
+
+// describe returns a cycle that begins now, with what the target asks for.
+func describe(t *Target) *probe.Cycle {
 	started := time.Now()
 	workload := t.Workload
 	workload.Tokenizer = cmp.Or(t.Tokenizer, t.Model)
-	return &cycle{
-		target: t, observe: observe, seed: rand.Uint64(), log: log, quiet: quietWait,
-		Cycle: &probe.Cycle{
-			ID:       CycleID(t.Name, started),
-			Endpoint: probe.Endpoint{Name: t.Name, Model: t.Model, URL: t.Client.BaseURL},
-			Workload: workload, Profile: t.Plan.Profile,
-			MaxDuration: t.Plan.MaxDuration, MaxRequests: t.Plan.MaxRequests,
-			Started: started, Objectives: t.Objectives,
-		},
+	return &probe.Cycle{
+		ID:       CycleID(t.Name, started),
+		Endpoint: probe.Endpoint{Name: t.Name, Model: t.Model, URL: t.Client.BaseURL},
+		Workload: workload, Profile: t.Plan.Profile,
+		MaxDuration: t.Plan.MaxDuration, MaxRequests: t.Plan.MaxRequests,
+		Started: started, Objectives: t.Objectives,
 	}
 }
 
