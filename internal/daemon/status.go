@@ -87,6 +87,7 @@ func (d *Daemon) Endpoints() []web.EndpointStatus {
 	d.mu.Lock()
 	probes := d.probes
 	d.mu.Unlock()
+	now := time.Now()
 	out := make([]web.EndpointStatus, len(probes))
 	for i, p := range probes {
 		model := p.model()
@@ -97,11 +98,26 @@ func (d *Daemon) Endpoints() []web.EndpointStatus {
 			Canary: p.status.canary, Cycles: slices.Clone(p.status.cycles),
 		}
 		p.mu.Unlock()
+		if out[i].State != stateStandby {
+			out[i].Tokens = d.tokens(p, now)
+		}
 		if len(out[i].Cycles) > 0 {
 			out[i].LastCycle = &out[i].Cycles[0]
 		}
 	}
 	return out
+}
+
+// tokens returns what is left of the endpoint's tokens of the day, nil without a limit.
+func (d *Daemon) tokens(p *endpointProbe, now time.Time) *web.TokenBudget {
+	limit := int64(p.config.Guards.TokensPerDay)
+	if limit == 0 {
+		return nil
+	}
+	year, month, day := now.UTC().Date()
+	return &web.TokenBudget{
+		PerDay: limit, Remaining: budget{d, p}.Left(), Renewed: time.Date(year, month, day+1, 0, 0, 0, 0, time.UTC),
+	}
 }
 
 func cycleStatus(c *probe.Cycle) web.CycleStatus {

@@ -25,6 +25,33 @@ func TestStatusNamesRegressions(t *testing.T) {
 	}
 }
 
+// TestStatusTellsTheBudget: what is left of it on the day of UTC, and when that ends.
+func TestStatusTellsTheBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // from a midnight of UTC on
+		limited, unlimited := endpoint("limited", nobody), endpoint("unlimited", nobody)
+		limited.Guards.TokensPerDay = 1000
+		h := start(t, limited, unlimited)
+		midnight := time.Now().UTC().Add(24 * time.Hour)
+		check := func(when string, want web.TokenBudget) {
+			t.Helper()
+			if got := h.Endpoints()[0].Tokens; got == nil || *got != want {
+				t.Errorf("%s: %+v, want %+v", when, got, want)
+			}
+		}
+		check("at midnight", web.TokenBudget{PerDay: 1000, Remaining: 1000, Renewed: midnight})
+		time.Sleep(24*time.Hour - 1)
+		h.ledger.Spend("limited", 400, time.Now())
+		check("with 400 spent", web.TokenBudget{PerDay: 1000, Remaining: 600, Renewed: midnight})
+		h.ledger.Spend("limited", 700, time.Now())
+		check("with more than all spent", web.TokenBudget{PerDay: 1000, Renewed: midnight})
+		time.Sleep(1)
+		check("on the next day", web.TokenBudget{PerDay: 1000, Remaining: 1000, Renewed: midnight.Add(24 * time.Hour)})
+		if got := h.Endpoints()[1].Tokens; got != nil {
+			t.Errorf("without a limit: %+v", got)
+		}
+	})
+}
+
 // TestPagesShowOlderCycles: what a start does not wait for is read after it, and joins what has happened since.
 func TestPagesShowOlderCycles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

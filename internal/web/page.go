@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -46,6 +47,8 @@ func newPage() *template.Template {
 		"join":         strings.Join,
 		"when":         when,
 		"took":         func(c CycleStatus) string { return c.Ended.Sub(c.Started).Round(time.Second).String() },
+		"count":        count,
+		"skipped":      skipped,
 		"milliseconds": func(seconds float64) string { return fmt.Sprintf("%.1f ms", seconds*1000) },
 		"capacity": func(v float64) string {
 			if v == 0 {
@@ -121,6 +124,20 @@ func when(t time.Time) string {
 		return "–"
 	}
 	return t.UTC().Format("2006-01-02 15:04:05 UTC")
+}
+
+// count shows a number that is not negative by its thousands.
+func count(n int64) string {
+	digits := strconv.FormatInt(n, 10)
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
+}
+
+// skipped reports whether the next cycle will find no tokens left.
+func skipped(e EndpointStatus) bool {
+	return e.Tokens != nil && e.Tokens.Remaining == 0 && !e.NextStart.IsZero() && e.NextStart.Before(e.Tokens.Renewed)
 }
 
 // printer lets promhttp log to slog.

@@ -24,13 +24,22 @@ type EndpointStatus struct {
 	Name      string        `json:"name"`
 	Model     string        `json:"model"` // "" while it is not known
 	URL       string        `json:"url"`
-	State     string        `json:"state"`                // a word: "waiting", "running", "stopped", or "standby": another replica measures it
-	Paused    bool          `json:"paused"`               // by Control.Pause: no cycle starts by itself
-	Stage     string        `json:"stage,omitempty"`      // the one that runs
-	NextStart time.Time     `json:"next_start,omitzero"`  // zero if no cycle is due
-	Canary    *CanaryStatus `json:"canary,omitempty"`     // nil before the first request, or without a canary
-	LastCycle *CycleStatus  `json:"last_cycle,omitempty"` // nil before the first
-	Cycles    []CycleStatus `json:"cycles"`               // those that have a report, newest first
+	State     string        `json:"state"`                  // a word: "waiting", "running", "stopped", or "standby": another replica measures it
+	Paused    bool          `json:"paused"`                 // by Control.Pause: no cycle starts by itself
+	Stage     string        `json:"stage,omitempty"`        // the one that runs
+	NextStart time.Time     `json:"next_start,omitzero"`    // zero if no cycle is due
+	Tokens    *TokenBudget  `json:"token_budget,omitempty"` // nil without a limit, and where another replica measures it
+	Canary    *CanaryStatus `json:"canary,omitempty"`       // nil before the first request, or without a canary
+	LastCycle *CycleStatus  `json:"last_cycle,omitempty"`   // nil before the first
+	Cycles    []CycleStatus `json:"cycles"`                 // those that have a report, newest first
+}
+
+// TokenBudget is what an endpoint may be asked for in a day of UTC. When nothing is left of it, nothing is sent before
+// it is renewed: a cycle that is due is skipped.
+type TokenBudget struct {
+	PerDay    int64     `json:"tokens_per_day"` // of prompts and answers
+	Remaining int64     `json:"remaining"`
+	Renewed   time.Time `json:"renewed_at"` // midnight
 }
 
 // CanaryStatus is the last request of an endpoint's canary.
