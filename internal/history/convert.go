@@ -127,6 +127,10 @@ func fromStage(s *probe.Stage) stageJSON {
 		StreamStall:            fromDistribution(&s.StreamStall),
 		ScheduleDelay:          fromDistribution(&s.ScheduleDelay),
 		ReceiveLag:             fromDistribution(&s.ReceiveLag),
+		NewConnections:         s.NewConnections,
+		DNS:                    fromDistribution(&s.DNS),
+		Connect:                fromDistribution(&s.Connect),
+		TLS:                    fromDistribution(&s.TLS),
 		Samples:                fromSamples(s.Requests),
 	}
 	for i, f := range s.Findings {
@@ -157,6 +161,10 @@ func toStage(j *stageJSON) (probe.Stage, error) {
 		StreamStall:            toDistribution(j.StreamStall),
 		ScheduleDelay:          toDistribution(j.ScheduleDelay),
 		ReceiveLag:             toDistribution(j.ReceiveLag),
+		NewConnections:         j.NewConnections,
+		DNS:                    toDistribution(j.DNS),
+		Connect:                toDistribution(j.Connect),
+		TLS:                    toDistribution(j.TLS),
 	}
 	for _, f := range j.Findings {
 		s.Findings = append(s.Findings, probe.Finding(f))

@@ -133,6 +133,10 @@ type (
 		StreamStall            *distributionJSON `json:"stream_stall_seconds"`
 		ScheduleDelay          *distributionJSON `json:"schedule_delay_seconds"`
 		ReceiveLag             *distributionJSON `json:"receive_lag_seconds"`
+		NewConnections         int               `json:"new_connections"`
+		DNS                    *distributionJSON `json:"dns_seconds"`
+		Connect                *distributionJSON `json:"connect_seconds"`
+		TLS                    *distributionJSON `json:"tls_seconds"`
 		Samples                *samplesJSON      `json:"request_samples,omitempty"`
 	}
 	requestsJSON struct {

@@ -229,6 +229,11 @@ type Stage struct {
 	// Distributions over every request that was sent.
 	ScheduleDelay Distribution
 	ReceiveLag    Distribution // of every arrival
+	// Connections that requests of whatever outcome had to open, and what that took. No latency holds these times.
+	NewConnections int
+	DNS            Distribution // where there was a name to look up
+	Connect        Distribution
+	TLS            Distribution // where there is TLS
 
 	ServerPromptTokens Distribution // prompt tokens as the server counted them
 	CachedTokens       int          // prompt tokens that servers said they took from a cache

@@ -87,6 +87,9 @@ func summary(c *probe.Cycle, stages []probe.Stage) section {
 	if n := c.Workload.SharedPrefixTokens; n > 0 && len(stages) > 0 {
 		s.add("Prefix cache", "the first %s of every prompt are the same; %s", count(n, "token"), fromCache(stages))
 	}
+	if text := connections(stages); text != "" {
+		s.add("Connections", "%s", text)
+	}
 	var retries int
 	for i := range stages {
 		retries += stages[i].Retries
@@ -95,6 +98,38 @@ func summary(c *probe.Cycle, stages []probe.Stage) section {
 		s.add("Repeated sends", "%d, on a fresh connection because the server had closed a kept one", retries)
 	}
 	return s
+}
+
+// connections says what the connections took that requests had to open; "" if there were none. Of all stages together
+// only mean and maximum are known.
+func connections(stages []probe.Stage) string {
+	var opened int
+	for i := range stages {
+		opened += stages[i].NewConnections
+	}
+	var parts []string
+	for _, phase := range []struct {
+		name string
+		of   func(s *probe.Stage) *probe.Distribution
+	}{
+		{"DNS", func(s *probe.Stage) *probe.Distribution { return &s.DNS }},
+		{"connect", func(s *probe.Stage) *probe.Distribution { return &s.Connect }},
+		{"TLS", func(s *probe.Stage) *probe.Distribution { return &s.TLS }},
+	} {
+		var count, sum, most float64
+		for i := range stages {
+			if d := phase.of(&stages[i]); d.Count > 0 {
+				count, sum, most = count+float64(d.Count), sum+float64(d.Count)*d.Mean, max(most, d.Max)
+			}
+		}
+		if count > 0 {
+			parts = append(parts, fmt.Sprintf("%s %s (%s) ms", phase.name, fixed(1000*sum/count, 2), fixed(1000*most, 2)))
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d new, mean (max): %s; not part of any latency", opened, strings.Join(parts, ", "))
 }
 
 // fromCache says what part of the prompts the server did not have to work on, as far as it tells.

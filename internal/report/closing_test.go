@@ -97,6 +97,33 @@ func TestCapacityMarked(t *testing.T) {
 	}
 }
 
+// TestConnectionsInWords: what connections took is of all stages, and only of what was there to take time.
+func TestConnectionsInWords(t *testing.T) {
+	times := func(n int, mean, most float64) probe.Distribution {
+		return probe.Distribution{Count: n, Mean: mean, Max: most}
+	}
+	for name, test := range map[string]struct {
+		stages []probe.Stage
+		want   string
+	}{
+		"of one stage, to an address": {[]probe.Stage{{NewConnections: 1, Connect: times(1, 2e-4, 2e-4)}},
+			"1 new, mean (max): connect 0.20 (0.20) ms; not part of any latency"},
+		"of two, with TLS": {
+			[]probe.Stage{{}, {NewConnections: 1, DNS: times(1, 5e-4, 5e-4), Connect: times(1, 4e-4, 4e-4), TLS: times(1, 0.01, 0.01)},
+				{NewConnections: 3, Connect: times(3, 2e-4, 3e-4), TLS: times(3, 6e-3, 0.0125)}},
+			"4 new, mean (max): DNS 0.50 (0.50) ms, connect 0.25 (0.40) ms, TLS 7.00 (12.50) ms; not part of any latency"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := verdictOn(t, &probe.Cycle{Stages: test.stages}, "Connections"); got.Text != test.want || got.Class != "" {
+				t.Errorf("%+v, want %q", got, test.want)
+			}
+		})
+	}
+	if got := text(t, seedCycle(t), 200); strings.Contains(got, "Connections") {
+		t.Errorf("there were none:\n%s", got)
+	}
+}
+
 // verdictOn returns what the page says first about key.
 func verdictOn(t *testing.T, c *probe.Cycle, key string) verdict {
 	t.Helper()

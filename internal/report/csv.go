@@ -135,6 +135,7 @@ func csvStageColumns() []csvColumn {
 			return strconv.Itoa(s.IncompleteOutputTokens)
 		}),
 		ofStage("cached_tokens", func(s *probe.Stage) string { return strconv.Itoa(s.CachedTokens) }),
+		ofStage("new_connections", func(s *probe.Stage) string { return strconv.Itoa(s.NewConnections) }),
 		ofStage("tokens_by_events", func(s *probe.Stage) string { return strconv.Itoa(s.TokensByEvents) }),
 	}
 }
@@ -159,6 +160,9 @@ func csvDistributions() []csvDistribution {
 		{"stream_stall_seconds", func(s *probe.Stage) *probe.Distribution { return &s.StreamStall }},
 		{"schedule_delay_seconds", func(s *probe.Stage) *probe.Distribution { return &s.ScheduleDelay }},
 		{"receive_lag_seconds", func(s *probe.Stage) *probe.Distribution { return &s.ReceiveLag }},
+		{"dns_seconds", func(s *probe.Stage) *probe.Distribution { return &s.DNS }},
+		{"connect_seconds", func(s *probe.Stage) *probe.Distribution { return &s.Connect }},
+		{"tls_seconds", func(s *probe.Stage) *probe.Distribution { return &s.TLS }},
 	}
 }
 

@@ -176,6 +176,7 @@ func troubledCycle(t *testing.T) *probe.Cycle {
 				IncompleteOutputTokens: 3_999_999, RequestsPerSecond: 0.001, OutputTokensPerSecond: 1.6e7,
 				PromptTokens: short, OutputTokens: short, RequestDuration: few, TimeToFirstToken: few,
 				InterTokenLatency: few, ScheduleDelay: few, Retries: 7,
+				NewConnections: 3, DNS: few, Connect: few, TLS: few,
 				Failures: map[probe.Reason]int{probe.ReasonClientOverload: 1_999_990, probe.ReasonHTTP5xx: 6,
 					probe.ReasonTLS: 1},
 				FailureDetails: map[probe.Reason]string{

@@ -136,6 +136,10 @@ type (
 		StreamStall            distributionJSON `json:"stream_stall_seconds"`
 		ScheduleDelay          distributionJSON `json:"schedule_delay_seconds"`
 		ReceiveLag             distributionJSON `json:"receive_lag_seconds"`
+		NewConnections         int              `json:"new_connections"`
+		DNS                    distributionJSON `json:"dns_seconds"`
+		Connect                distributionJSON `json:"connect_seconds"`
+		TLS                    distributionJSON `json:"tls_seconds"`
 	}
 	findingJSON struct {
 		Name        probe.FindingName `json:"name"`
@@ -279,6 +283,10 @@ func encodeStage(s *probe.Stage) stageJSON {
 		StreamStall:            encodeDistribution(&s.StreamStall),
 		ScheduleDelay:          encodeDistribution(&s.ScheduleDelay),
 		ReceiveLag:             encodeDistribution(&s.ReceiveLag),
+		NewConnections:         s.NewConnections,
+		DNS:                    encodeDistribution(&s.DNS),
+		Connect:                encodeDistribution(&s.Connect),
+		TLS:                    encodeDistribution(&s.TLS),
 	}
 	if !s.Started.IsZero() && !s.Ended.IsZero() {
 		j.Duration = new(s.Ended.Sub(s.Started).Seconds())
@@ -472,6 +480,10 @@ func (d *decoder) stage(j *stageJSON) probe.Stage {
 		StreamStall:            decodeDistribution(&j.StreamStall),
 		ScheduleDelay:          decodeDistribution(&j.ScheduleDelay),
 		ReceiveLag:             decodeDistribution(&j.ReceiveLag),
+		NewConnections:         j.NewConnections,
+		DNS:                    decodeDistribution(&j.DNS),
+		Connect:                decodeDistribution(&j.Connect),
+		TLS:                    decodeDistribution(&j.TLS),
 	}
 	if duration := d.seconds("duration_seconds", value(j.Duration)); j.Duration != nil && !s.Started.IsZero() {
 		s.Ended = s.Started.Add(duration)

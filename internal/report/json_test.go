@@ -66,7 +66,7 @@ func TestJSONKeys(t *testing.T) {
 	has("requests", stage["requests"], "completed failed incomplete failures")
 	for key := range strings.FieldsSeq(`prompt_tokens output_tokens request_duration_seconds time_to_first_token_seconds
 		time_to_first_answer_token_seconds inter_token_latency_seconds time_per_output_token_seconds
-		stream_stall_seconds schedule_delay_seconds receive_lag_seconds`) {
+		stream_stall_seconds schedule_delay_seconds receive_lag_seconds dns_seconds connect_seconds tls_seconds`) {
 		has("a stage", stage, key)
 		has(key, stage[key], "count mean min p01 p05 p10 p25 p50 p75 p90 p95 p99 max")
 		for name, v := range stage[key].(map[string]any) {
@@ -259,7 +259,8 @@ func drawStage(t *rapid.T, start time.Time) probe.Stage {
 		TimeToFirstToken: drawDistribution(t), TimeToFirstAnswerToken: drawDistribution(t),
 		InterTokenLatency: drawDistribution(t), TimePerOutputToken: drawDistribution(t),
 		StreamStall: drawDistribution(t), ScheduleDelay: drawDistribution(t), ReceiveLag: drawDistribution(t),
-		ServerPromptTokens: drawDistribution(t),
+		ServerPromptTokens: drawDistribution(t), NewConnections: n.Draw(t, "connections"),
+		DNS: drawDistribution(t), Connect: drawDistribution(t), TLS: drawDistribution(t),
 	}
 	if rapid.Bool().Draw(t, "ran") {
 		s.Started, s.Ended = start, start.Add(drawDuration(t))

@@ -21,12 +21,13 @@ type collector struct {
 	completed, failed, incomplete int
 	failures                      map[probe.Reason]int
 	details                       map[probe.Reason]string
-	retries                       int
+	retries, connections          int
 	incompleteTokens              int
 
 	promptTokens, outputTokens, serverPrompt stats.Sample
 	duration, ttft, ttfa, itl, tpot, stall   stats.Sample // seconds
 	delay, lag                               stats.Sample // seconds
+	dns, connect, tls                        stats.Sample // seconds, of new connections
 	firstError                               stats.Sample // of times to a first token, for having been read late, seconds
 	firstReads, reads                        reads
 	requests                                 reservoir
@@ -60,6 +61,7 @@ func (c *collector) Record(r *probe.Result) {
 	defer c.mu.Unlock()
 	c.retries += r.Retries
 	c.addOwnDelays(r)
+	c.addConnection(r)
 	if !r.Sent.IsZero() {
 		c.place(r)
 	}
@@ -97,6 +99,23 @@ func (c *collector) addOwnDelays(r *probe.Result) {
 	}
 	c.firstReads.addFirst(r)
 	c.reads.add(r)
+}
+
+// addConnection takes the times of setting up a connection that the request had to open. A phase that it did not need,
+// such as TLS, is none.
+func (c *collector) addConnection(r *probe.Result) {
+	if !r.NewConn {
+		return
+	}
+	c.connections++
+	for _, phase := range []struct {
+		took time.Duration
+		all  *stats.Sample
+	}{{r.Phases.DNS, &c.dns}, {r.Phases.Connect, &c.connect}, {r.Phases.TLS, &c.tls}} {
+		if phase.took > 0 {
+			phase.all.Add(phase.took.Seconds())
+		}
+	}
 }
 
 // place puts a request that was sent and its tokens on the timeline.

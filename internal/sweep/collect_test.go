@@ -319,8 +319,18 @@ func TestOwnDelays(t *testing.T) {
 	}.result()
 	fresh := answer{sent: 1103 * milli, due: 1100 * milli, ttft: 100 * milli, tokens: 1}.result()
 	fresh.NewConn, fresh.Phases = true, probe.Phases{DNS: milli, Connect: milli / 2, TLS: milli / 2}
-	c := collect(reused, fresh)
+	failed := answer{sent: 1203 * milli}.failed(probe.ReasonHTTP5xx, 0)
+	failed.NewConn, failed.Phases = true, probe.Phases{Connect: 3 * milli / 2} // to an address, without TLS
+	c := collect(reused, fresh, failed)
+	s := c.summarise(constantAt(10, 2*time.Second), endedBy(load.EndedByDuration, 2*time.Second), nil)
 	for name, test := range map[string]struct{ got, want float64 }{
+		"new connections":    {float64(s.NewConnections), 2},
+		"look-ups":           {float64(s.DNS.Count), 1},
+		"look-ups, mean":     {s.DNS.Mean, 0.001},
+		"connects":           {float64(s.Connect.Count), 2},
+		"connects, mean":     {s.Connect.Mean, 0.001},
+		"handshakes":         {float64(s.TLS.Count), 1},
+		"handshakes, mean":   {s.TLS.Mean, 0.0005},
 		"delay of our own":   {c.delay.Mean(), (0.003 + 0.001) / 2},
 		"lag, count":         {float64(c.lag.Count()), 3},
 		"lag, mean":          {c.lag.Mean(), 0.002},
