@@ -13,7 +13,8 @@ import (
 
 // WriteCSV writes a header and one row for each stage of each cycle, as RFC 4180 says. Columns have the names of
 // report/v1, distributions flattened: time_to_first_token_seconds_p50. A cell is empty where nothing was observed. A
-// cycle without stages is one row without them, so that an endpoint that could not be measured is not missing.
+// stage that was skipped is a row with the reason and without numbers. A cycle that has neither is one row without a
+// stage, so that an endpoint that could not be measured is not missing.
 //
 // Models, servers and the like name themselves, and spreadsheets execute cells that look like a formula: text that
 // begins with one of = + - @ gets an apostrophe in front. Numbers stay numbers.
@@ -29,13 +30,9 @@ func WriteCSV(w io.Writer, cycles ...*probe.Cycle) error {
 		return err
 	}
 	for _, c := range cycles {
-		for i := range max(1, len(c.Stages)) {
-			var s *probe.Stage
-			if len(c.Stages) > 0 {
-				s = &c.Stages[i]
-			}
-			for j, column := range columns {
-				record[j] = column.cell(c, s)
+		for _, row := range csvRows(c) {
+			for i, column := range columns {
+				record[i] = column.cell(&row)
 			}
 			if err := out.Write(record); err != nil {
 				return err
@@ -46,25 +43,56 @@ func WriteCSV(w io.Writer, cycles ...*probe.Cycle) error {
 	return out.Error()
 }
 
-// csvColumn is a column of the CSV. Its cell function gets a nil stage for a cycle that has none.
+// csvRow is what a row is of: a cycle with one of its stages, one that was skipped, or neither.
+type csvRow struct {
+	cycle   *probe.Cycle
+	stage   *probe.Stage
+	skipped *probe.Skip
+}
+
+func csvRows(c *probe.Cycle) []csvRow {
+	var rows []csvRow
+	for i := range c.Stages {
+		rows = append(rows, csvRow{cycle: c, stage: &c.Stages[i]})
+	}
+	for i := range c.Skipped {
+		rows = append(rows, csvRow{cycle: c, skipped: &c.Skipped[i]})
+	}
+	if len(rows) == 0 {
+		rows = []csvRow{{cycle: c}}
+	}
+	return rows
+}
+
 type csvColumn struct {
 	name string
-	cell func(c *probe.Cycle, s *probe.Stage) string
+	cell func(r *csvRow) string
 }
 
 func csvColumns() []csvColumn {
 	columns := []csvColumn{
-		{"cycle", func(c *probe.Cycle, _ *probe.Stage) string { return csvText(c.ID) }},
-		{"endpoint", func(c *probe.Cycle, _ *probe.Stage) string { return csvText(c.Endpoint.Name) }},
-		{"model", func(c *probe.Cycle, _ *probe.Stage) string { return csvText(c.Endpoint.Model) }},
-		{"server", func(c *probe.Cycle, _ *probe.Stage) string { return csvText(c.Server) }},
-		{"url", func(c *probe.Cycle, _ *probe.Stage) string { return csvText(c.Endpoint.URL) }},
-		{"cycle_failure", func(c *probe.Cycle, _ *probe.Stage) string {
-			if c.Failure == nil {
+		{"cycle", func(r *csvRow) string { return csvText(r.cycle.ID) }},
+		{"endpoint", func(r *csvRow) string { return csvText(r.cycle.Endpoint.Name) }},
+		{"model", func(r *csvRow) string { return csvText(r.cycle.Endpoint.Model) }},
+		{"server", func(r *csvRow) string { return csvText(r.cycle.Server) }},
+		{"url", func(r *csvRow) string { return csvText(r.cycle.Endpoint.URL) }},
+		{"cycle_failure", func(r *csvRow) string {
+			if r.cycle.Failure == nil {
 				return ""
 			}
-			return csvText(c.Failure.Reason)
+			return csvText(r.cycle.Failure.Reason)
 		}},
+		{"stage", func(r *csvRow) string {
+			switch {
+			case r.stage != nil:
+				return csvText(r.stage.Name)
+			case r.skipped != nil:
+				return csvText(r.skipped.Stage)
+			}
+			return ""
+		}},
+		ofSkipped("skipped", func(s *probe.Skip) string { return csvText(s.Reason) }),
+		ofSkipped("skipped_detail", func(s *probe.Skip) string { return csvText(s.Detail) }),
 	}
 	columns = append(columns, csvStageColumns()...)
 	for _, reason := range probe.Reasons() {
@@ -88,19 +116,28 @@ func csvColumns() []csvColumn {
 	return columns
 }
 
-// ofStage is a column that is empty where there is no stage.
+// ofStage is a column that is empty where no stage was run.
 func ofStage(name string, cell func(s *probe.Stage) string) csvColumn {
-	return csvColumn{name, func(_ *probe.Cycle, s *probe.Stage) string {
-		if s == nil {
+	return csvColumn{name, func(r *csvRow) string {
+		if r.stage == nil {
 			return ""
 		}
-		return cell(s)
+		return cell(r.stage)
+	}}
+}
+
+// ofSkipped is a column that is empty where none was skipped.
+func ofSkipped(name string, cell func(s *probe.Skip) string) csvColumn {
+	return csvColumn{name, func(r *csvRow) string {
+		if r.skipped == nil {
+			return ""
+		}
+		return cell(r.skipped)
 	}}
 }
 
 func csvStageColumns() []csvColumn {
 	return []csvColumn{
-		ofStage("stage", func(s *probe.Stage) string { return csvText(s.Name) }),
 		ofStage("profile", func(s *probe.Stage) string { return csvText(string(s.Profile)) }),
 		ofStage("target_requests_per_second", func(s *probe.Stage) string {
 			if s.TargetRate == 0 {
@@ -112,6 +149,7 @@ func csvStageColumns() []csvColumn {
 		ofStage("invalid_reasons", func(s *probe.Stage) string {
 			return csvText(strings.Join(invalidReasons(s), " "))
 		}),
+		ofStage("notes", func(s *probe.Stage) string { return csvText(strings.Join(notes(s), " ")) }),
 		ofStage("started_at", func(s *probe.Stage) string {
 			if s.Started.IsZero() {
 				return ""

@@ -30,7 +30,7 @@ func TestCSVColumns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := 1 + 11 + 3 + 1; len(rows) != want {
+	if want := 1 + 11 + 3 + 2 + 1; len(rows) != want { // of the second cycle, two were skipped
 		t.Fatalf("%d rows, want %d", len(rows), want)
 	}
 	cell := func(row int, column string) string {
@@ -50,11 +50,22 @@ func TestCSVColumns(t *testing.T) {
 		{2, "stage", "throughput"}, {3, "target_requests_per_second", "2.99"}, {1, "receive_lag_seconds_p50", ""},
 		{1, "receive_lag_seconds_count", "0"}, {12, "failures_http_5xx", "6"}, {12, "valid", "false"},
 		{12, "invalid_reasons", "schedule_delay client_overload"}, {12, "request_duration_seconds_min", "0.0001"},
-		{12, "model", "'=通义千问/Qwen3-235B-A22B-指令微调模型-超长名称-用于测试换行"}, {15, "endpoint", "down"},
-		{15, "cycle_failure", "connect"}, {15, "stage", ""}, {15, "completed", ""},
+		{12, "model", "'=通义千问/Qwen3-235B-A22B-指令微调模型-超长名称-用于测试换行"}, {17, "endpoint", "down"},
+		{17, "cycle_failure", "connect"}, {17, "stage", ""}, {17, "completed", ""}, {17, "skipped", ""},
+		{12, "stage", "constant-3"}, {12, "notes", "no_server_usage"}, {12, "skipped", ""}, {12, "new_connections", "3"},
+		{13, "notes", ""}, {15, "endpoint", "通义千问-é́🇩🇪👩‍👩‍👧"}, {15, "cycle_failure", "interrupted"}, {15, "stage", "constant-4"},
+		{15, "skipped", "interrupted"}, {15, "skipped_detail", ""}, {16, "stage", "constant-5"}, {16, "skipped", "error_rate"},
+		{16, "skipped_detail", "100 % of the requests of the stage before failed, limit 10 %"},
 	} {
 		if got := cell(test.row, test.column); got != test.want {
 			t.Errorf("row %d, %s = %q, want %q", test.row, test.column, got, test.want)
+		}
+	}
+	for _, row := range []int{15, 16} { // what was not run has no number, not even 0
+		for i, value := range rows[row] {
+			if _, err := strconv.ParseFloat(value, 64); err == nil {
+				t.Errorf("row %d of a skipped stage, %s = %q", row, rows[0][i], value)
+			}
 		}
 	}
 	if sorted := slices.Compact(slices.Sorted(slices.Values(rows[0]))); len(sorted) != len(rows[0]) {

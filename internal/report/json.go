@@ -304,14 +304,19 @@ func encodeStage(s *probe.Stage) stageJSON {
 }
 
 // invalidReasons returns the findings that make s invalid, each once.
-func invalidReasons(s *probe.Stage) []string {
-	reasons := []string{}
+func invalidReasons(s *probe.Stage) []string { return findingNames(s, true) }
+
+// notes returns the findings that leave s valid, each once.
+func notes(s *probe.Stage) []string { return findingNames(s, false) }
+
+func findingNames(s *probe.Stage, invalidate bool) []string {
+	names := []string{}
 	for _, f := range s.Findings {
-		if f.Invalidates && !slices.Contains(reasons, string(f.Name)) {
-			reasons = append(reasons, string(f.Name))
+		if f.Invalidates == invalidate && !slices.Contains(names, string(f.Name)) {
+			names = append(names, string(f.Name))
 		}
 	}
-	return reasons
+	return names
 }
 
 func encodeDistribution(d *probe.Distribution) distributionJSON {
