@@ -37,6 +37,7 @@ var allowed = map[string][]string{
 	"internal/lease":             nil,
 	"internal/otlp":              nil,
 	"internal/config":            {"internal/probe", "internal/schedule"},
+	"internal/config/configtest": nil,
 	"internal/sweep": {
 		"internal/load", "internal/openai", "internal/probe", "internal/prompt", "internal/serverload", "internal/stats",
 	},

@@ -68,6 +68,7 @@ type Endpoint struct {
 	APIKeyFile string     `mapstructure:"api_key_file"` // absolute, or as the file's folder makes it
 	APIKeyEnv  string     `mapstructure:"api_key_env"`  // name of a variable
 	Headers    []Header   `mapstructure:"headers"`      // sent with every request
+	TLS        TLS        `mapstructure:"tls"`          // beyond what the system trusts
 	Group      string     `mapstructure:"group"`        // endpoints of one group are never measured at the same time
 	Labels     []Label    `mapstructure:"labels"`
 	Objectives Objectives `mapstructure:"objectives"`
@@ -91,7 +92,7 @@ func (e *Endpoint) Secrets() []string {
 
 // SameSecrets reports whether two loads of the same settings have found the same secrets.
 func (e *Endpoint) SameSecrets(other *Endpoint) bool {
-	return e.APIKey == other.APIKey && slices.Equal(e.Headers, other.Headers)
+	return e.APIKey == other.APIKey && slices.Equal(e.Headers, other.Headers) && e.TLS == other.TLS
 }
 
 // Fingerprint returns the SHA-256, in hex, of every setting of the endpoint with its defaults filled in. Secrets are no

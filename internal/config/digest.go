@@ -33,8 +33,8 @@ func DigestOf(files []string) Digest {
 	return Digest(h.Sum(nil))
 }
 
-// pointed are the files that a configuration points to, as they were read: each once, so that all endpoints have the same
-// of it. The zero value has read none.
+// pointed are the files that a configuration points to, as they were read: each once, so that all endpoints have the
+// same of it. The zero value has read none.
 type pointed struct {
 	names []string // in the order in which they were read
 	texts map[string]string

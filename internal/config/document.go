@@ -254,7 +254,7 @@ func (d *document) scalar(n *yaml.Node, t reflect.Type, path string) (any, bool)
 	case t.Kind() == reflect.String && slices.Contains([]string{"!!int", "!!float", "!!bool"}, n.Tag):
 		d.fail(n, path, "%s, and a text is wanted; put it in quotes: %s", describe(n), quoted(n.Value))
 		return nil, false
-	case !slices.Contains([]string{"!!str", "!!int", "!!float", "!!timestamp"}, n.Tag):
+	case !slices.Contains(tagsOf(t), n.Tag):
 		d.fail(n, path, "%s, and %s is wanted", describe(n), wanted(t))
 		return nil, false
 	}
@@ -268,6 +268,14 @@ func (d *document) scalar(n *yaml.Node, t reflect.Type, path string) (any, bool)
 		return nil, false
 	}
 	return v, true
+}
+
+// tagsOf returns the kinds of scalars that may hold a value of type t.
+func tagsOf(t reflect.Type) []string {
+	if t.Kind() == reflect.Bool {
+		return []string{"!!bool"}
+	}
+	return []string{"!!str", "!!int", "!!float", "!!timestamp"}
 }
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
@@ -310,6 +318,8 @@ func wanted(t reflect.Type) string {
 		return "a whole number"
 	case reflect.Float64:
 		return "a number"
+	case reflect.Bool:
+		return "true or false"
 	}
 	return "a text"
 }

@@ -50,6 +50,10 @@ func (c *checker) doubts(cfg *Config, at func(section string) locator) {
 }
 
 func (c *checker) doubtSecrets(e *Endpoint) {
+	if e.TLS.InsecureSkipVerify {
+		c.warn("tls.insecure_skip_verify", "nobody looks at the endpoint's certificate: whoever stands in between can read "+
+			"the key, and answer; name the authority that has signed it with tls.ca_file")
+	}
 	for i, h := range e.Headers {
 		if h.Value != "" && isSecret(h.Name) {
 			c.warn(fmt.Sprintf("headers[%d].value", i), "by its name %s is a secret, which is shown to whoever may read this "+

@@ -65,7 +65,7 @@ func load(path string, content []byte) (*Config, error) {
 
 // resolve lets the relative names of files start at a folder.
 func (e *Endpoint) resolve(folder string) {
-	names := []*string{&e.APIKeyFile}
+	names := []*string{&e.APIKeyFile, &e.TLS.CAFile, &e.TLS.CertFile, &e.TLS.KeyFile}
 	for i := range e.Headers {
 		names = append(names, &e.Headers[i].ValueFile)
 	}

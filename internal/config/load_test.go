@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/inferprobe/inferprobe/internal/config"
+	"github.com/inferprobe/inferprobe/internal/config/configtest"
 	"github.com/inferprobe/inferprobe/internal/probe"
 )
 
@@ -303,8 +304,8 @@ endpoints:
 		t.Errorf("headers: -want +got:\n%s", diff)
 	}
 	want = []string{
-		"sk-test", "az-test", "Token pk-test", "Basic dXNlcjpwYXNz", "dXNlcjpwYXNz", "Custom sk-test-inline", "sk-test-inline",
-		"az-test", "tk-test",
+		"sk-test", "az-test", "Token pk-test", "Basic dXNlcjpwYXNz", "dXNlcjpwYXNz", "Custom sk-test-inline",
+		"sk-test-inline", "az-test", "tk-test",
 	}
 	if diff := cmp.Diff(want, cfg.Secrets()); diff != "" {
 		t.Errorf("secrets: -want +got:\n%s", diff)
@@ -330,6 +331,68 @@ endpoints:
 		if was.Fingerprint() != is.Fingerprint() || was.SameSecrets(is) != same {
 			t.Errorf("%s: the same secrets: %v, want %v", is.Name, was.SameSecrets(is), same)
 		}
+	}
+}
+
+func TestTLS(t *testing.T) {
+	cleanEnv(t)
+	authority := configtest.NewAuthority(t, "one")
+	certificate, key := authority.Issue(t, "client")
+	path := write(t, `
+endpoints:
+  - {url: "https://a/v1", tls: {ca_file: ca.pem, cert_file: both.pem, key_file: both.pem, server_name: llm.internal}}
+  - {url: "https://b/v1", tls: {ca_file: ca.pem}}
+  - {url: "https://c/v1", tls: {insecure_skip_verify: true}}
+  - {url: "https://d/v1", tls: {}}
+`)
+	put := func(name, text string) string {
+		name = filepath.Join(filepath.Dir(path), name)
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	files := []string{path, put("ca.pem", "# ours\n"+authority.PEM), put("both.pem", certificate+key)}
+	cfg, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(files, cfg.Files); diff != "" {
+		t.Errorf("files: -want +got:\n%s", diff)
+	}
+	a, b, c := cfg.Endpoints[0].TLS.Client(), cfg.Endpoints[1].TLS.Client(), cfg.Endpoints[2].TLS.Client()
+	if a.ServerName != "llm.internal" || len(a.Certificates) != 1 || a.InsecureSkipVerify || !a.RootCAs.Equal(b.RootCAs) {
+		t.Errorf("%+v", a)
+	}
+	if b.RootCAs == nil || b.Certificates != nil || !c.InsecureSkipVerify || c.RootCAs != nil || c.Certificates != nil {
+		t.Errorf("%+v, %+v", b, c)
+	}
+	if d := cfg.Endpoints[3].TLS.Client(); d != nil {
+		t.Errorf("%+v without a setting", d)
+	}
+	put("ca.pem", configtest.NewAuthority(t, "two").PEM)
+	rotated, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Digest == rotated.Digest || rotated.Digest != config.DigestOf(files) {
+		t.Error("the digest is not that of the files")
+	}
+	for i, same := range []bool{false, false, true, true} {
+		was, is := &cfg.Endpoints[i], &rotated.Endpoints[i]
+		if was.Fingerprint() != is.Fingerprint() || was.SameSecrets(is) != same {
+			t.Errorf("%s: the same secrets: %v, want %v", is.Name, was.SameSecrets(is), same)
+		}
+	}
+	if text := fmt.Sprintf("%+v", cfg); strings.Contains(text, "BEGIN") {
+		t.Error("a key is shown:", text)
+	}
+	// A certificate and its key are two files, which are not always changed at the same time.
+	other, _ := authority.Issue(t, "other")
+	put("both.pem", other+key)
+	if _, err = config.Load(path); err == nil || !strings.HasSuffix(err.Error(), "private key does not match public key; "+
+		"the one must hold a certificate in PEM, the other its private key") {
+		t.Errorf("error %v", err)
 	}
 }
 
@@ -449,12 +512,13 @@ OPENAI_API_KEY: the variable OPENAI_API_KEY has characters that no key has; it m
 
 func TestFingerprint(t *testing.T) {
 	cleanEnv(t)
-	one := load(t, "endpoints: [{url: http://host/v1}]").Endpoints[0]
-	same := load(t, "# a comment\nendpoints: [{url: http://host/v1/, sweep: {interval: 360m}}]").Endpoints[0]
+	one := load(t, "endpoints: [{url: https://host/v1}]").Endpoints[0]
+	same := load(t, "# a comment\nendpoints: [{url: https://host/v1/, sweep: {interval: 360m}}]").Endpoints[0]
 	for _, change := range []string{
-		"sweep: {windows: ['01:00-02:00']}", "headers: [{name: X-Tenant, value: search}]",
+		"sweep: {windows: ['01:00-02:00']}", "headers: [{name: X-Tenant, value: search}]", "tls: {server_name: other}",
 	} {
-		if other := load(t, "endpoints: [{url: http://host/v1, "+change+"}]").Endpoints[0]; one.Fingerprint() == other.Fingerprint() {
+		other := load(t, "endpoints: [{url: https://host/v1, "+change+"}]").Endpoints[0]
+		if one.Fingerprint() == other.Fingerprint() {
 			t.Errorf("%s does not change the fingerprint", change)
 		}
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -187,7 +188,8 @@ func TestExampleWithEverythingSet(t *testing.T) {
 		t.Fatal(err)
 	}
 	text = regexp.MustCompile(`(?m)^( +)# ( *[a-z0-9_]+:)`).ReplaceAll(text, []byte("$1$2"))
-	text = regexp.MustCompile(`(?m)^.*api_key_file.*\n`).ReplaceAll(text, nil)
+	text = regexp.MustCompile(`(?m)^.*(api_key|ca|cert|key)_file: .*\n`).ReplaceAll(text, nil)
+	text = bytes.ReplaceAll(text, []byte("- url: http://"), []byte("- url: https://"))
 	cfg, err := load("example.yaml", text)
 	if err != nil {
 		t.Fatal(err)
@@ -195,6 +197,9 @@ func TestExampleWithEverythingSet(t *testing.T) {
 	e := cfg.Endpoints[0]
 	if diff := cmp.Diff([]string{"sk-test", "pk-test"}, e.Secrets()); diff != "" {
 		t.Errorf("secrets: -want +got:\n%s", diff)
+	}
+	if e.TLS != (TLS{ServerName: "llm.internal"}) {
+		t.Errorf("tls: %+v", e.TLS)
 	}
 	if e.Name != "llama-70b" || e.APIKey.Value() != "sk-test" || e.Objectives.ErrorRate != 0.01 || e.Sweep.Cron == "" {
 		t.Errorf("got %+v", e)

@@ -54,6 +54,7 @@ func (c *checker) endpoint(e *Endpoint, locate locator) {
 	c.identity(e, host)
 	c.key(e)
 	c.headers(e)
+	c.tls(e)
 	c.labels(e.Labels)
 	c.sweep(&e.Sweep)
 	c.atLeastOrNone("canary.interval", e.Canary.Interval, time.Second)

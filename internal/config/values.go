@@ -98,6 +98,8 @@ func parse(t reflect.Type, text string) (any, error) {
 		return parseInt(text)
 	case reflect.Float64:
 		return parseNumber(text)
+	case reflect.Bool:
+		return parseBool(text)
 	case reflect.String:
 		return text, nil
 	}
@@ -163,6 +165,13 @@ func parseInt(text string) (int, error) {
 		return 0, fmt.Errorf("%s is not a whole number", quoted(text))
 	}
 	return n, nil
+}
+
+func parseBool(text string) (bool, error) {
+	if text != "true" && text != "false" {
+		return false, fmt.Errorf("%s is neither true nor false", quoted(text))
+	}
+	return text == "true", nil
 }
 
 // parseCount takes a number with one of the SI prefixes k, M and G, or none.

@@ -56,8 +56,8 @@ func advice(e *config.Endpoint, reason string) string {
 	case string(probe.ReasonConnect):
 		return "see that the server is running, and that host and port of the URL are right"
 	case string(probe.ReasonTLS):
-		return "see whether the URL begins with http:// or https:// rightly; the certificate of an authority of your own " +
-			"is named in SSL_CERT_FILE"
+		return "see whether the URL begins with http:// or https:// rightly; the certificate of an authority of your own, " +
+			"and that to show to the endpoint, are named under tls"
 	case string(probe.ReasonUnauthorized):
 		return keyAdvice(e)
 	case string(probe.ReasonNotFound), string(probe.ReasonNotAStream), string(probe.ReasonMalformed):
@@ -86,6 +86,8 @@ func keyAdvice(e *config.Endpoint) string {
 		return "see that the file " + e.APIKeyFile + " holds the right key"
 	case e.APIKeyEnv != "":
 		return "see that the variable " + e.APIKeyEnv + " holds the right key"
+	case len(e.Secrets()) > 0:
+		return "see that the endpoint's headers hold the right key"
 	}
 	return "set the variable OPENAI_API_KEY or, beside a configuration file, its key api_key_env or api_key_file"
 }

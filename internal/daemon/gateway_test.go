@@ -2,7 +2,11 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/inferprobe/inferprobe/internal/config"
+	"github.com/inferprobe/inferprobe/internal/config/configtest"
 	"github.com/inferprobe/inferprobe/internal/probe"
 	"github.com/inferprobe/inferprobe/internal/sim"
 )
@@ -52,29 +57,31 @@ func (g *gateway) requests() []*http.Request {
 	return slices.Clone(g.asked)
 }
 
-// loadFile reads a configuration of this text, in a folder with these files. Its endpoints are measured by five
-// requests in a cycle, and by canaries.
-func loadFile(t *testing.T, text string, files map[string]string) (*config.Config, func() (*config.Config, error)) {
+// write writes the files in folder.
+func write(t *testing.T, folder string, files map[string]string) {
 	t.Helper()
-	folder := t.TempDir()
 	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(folder, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	path := filepath.Join(folder, "inferprobe.yaml")
+}
+
+// startFile returns a daemon with a configuration of this text, in a folder of its own with these files. Its endpoints
+// are measured by five requests in a cycle, and by canaries.
+func startFile(t *testing.T, text string, files map[string]string) (h *harness, folder string) {
+	t.Helper()
+	folder = t.TempDir()
 	const shared = `
 defaults:
   sweep: {profile: synchronous, max_requests: 5, prompt_tokens: 32, output_tokens: 8}
   canary: {interval: 1s, prompt_tokens: 16, output_tokens: 4}
 metrics: {histograms: classic}
-history: {dir: history}
 `
-	if err := os.WriteFile(path, []byte(text+shared), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	write(t, folder, files)
+	write(t, folder, map[string]string{"inferprobe.yaml": text + shared})
 	load := func() (*config.Config, error) {
-		c, err := config.Load(path)
+		c, err := config.Load(filepath.Join(folder, "inferprobe.yaml"))
 		if err == nil {
 			c.History.Dir = filepath.Join(folder, "history")
 		}
@@ -84,14 +91,12 @@ history: {dir: history}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c, load
+	return startWith(t, Options{Config: c, Load: load}), folder
 }
 
-// measureAll runs a cycle and a canary of the only endpoint.
-func measureAll(t *testing.T, h *harness) {
+// untilMeasured waits for a cycle and a canary of the only endpoint.
+func untilMeasured(t *testing.T, h *harness) {
 	t.Helper()
-	stop := h.serve(t)
-	defer stop()
 	for stage, least := range map[string]float64{"synchronous": 5, probe.StageCanary: 1} {
 		until(t, stage, func() bool {
 			n, _ := h.value(t, "requests_total", "stage", stage)
@@ -105,14 +110,16 @@ func TestHeadersGoWithEveryRequest(t *testing.T) {
 	g := newGateway(t)
 	g.Start()
 	t.Setenv("INFERPROBE_TEST_GATEWAY", "gw-test")
-	c, _ := loadFile(t, `
+	h, folder := startFile(t, `
 endpoints:
   - url: `+g.URL+`/v1?api-version=2024-10-21
     tokenizer: words
     headers: [{name: X-Tenant, value: search}, {name: api-key, value_file: key},
       {name: x-gateway, value_env: INFERPROBE_TEST_GATEWAY}, {name: Authorization, value_file: login}]
 `, map[string]string{"key": "az-test\n", "login": "Basic dXNlcjpwYXNz\n"})
-	measureAll(t, startWith(t, Options{Config: c}))
+	stop := h.serve(t)
+	untilMeasured(t, h)
+	stop()
 	paths, others := make(map[string]bool), make(map[string]bool)
 	for _, r := range g.requests() {
 		paths[r.Method+" "+r.URL.Path] = true
@@ -133,13 +140,66 @@ endpoints:
 		}
 	}
 	for name := range others { // what inferprobe sets itself cannot be configured
-		path := filepath.Join(t.TempDir(), "inferprobe.yaml")
-		text := "endpoints: [{url: http://host/v1, headers: [{name: " + name + ", value: a}]}]"
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := config.Load(path); err == nil || !strings.Contains(err.Error(), "set by inferprobe itself") {
+		write(t, folder, map[string]string{
+			"inferprobe.yaml": "endpoints: [{url: http://host/v1, headers: [{name: " + name + ", value: a}]}]",
+		})
+		if _, err := h.Load(); err == nil || !strings.Contains(err.Error(), "set by inferprobe itself") {
 			t.Errorf("%s can be configured: %v", name, err)
 		}
 	}
+}
+
+// TestMutualTLS measures an endpoint that shows a certificate of a private authority and asks for one. Both follow
+// their files, without a restart of the endpoint's cycles.
+func TestMutualTLS(t *testing.T) {
+	authority := configtest.NewAuthority(t, "authority")
+	g := newGateway(t)
+	pair, err := tls.X509KeyPair(pemPair(authority.Issue(t, "server")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	clients := x509.NewCertPool()
+	clients.AppendCertsFromPEM([]byte(authority.PEM))
+	g.TLS = &tls.Config{
+		Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients,
+	}
+	g.Config.ErrorLog = log.New(io.Discard, "", 0)
+	g.StartTLS()
+	certificate, key := authority.Issue(t, "client")
+	h, folder := startFile(t, `
+endpoints:
+  - {url: "`+g.URL+`/v1", tokenizer: words, tls: {ca_file: ca.pem, cert_file: client.pem, key_file: client.key}}
+`, map[string]string{"ca.pem": authority.PEM, "client.pem": certificate, "client.key": key})
+	stop := h.serve(t)
+	defer stop()
+	untilMeasured(t, h)
+	shown := func(name string) bool {
+		return slices.ContainsFunc(g.requests(), func(r *http.Request) bool {
+			return r.TLS.PeerCertificates[0].Subject.CommonName == name
+		})
+	}
+	if !shown("client") {
+		t.Error("the certificate was not shown")
+	}
+	certificate, key = authority.Issue(t, "rotated")
+	write(t, folder, map[string]string{"client.pem": certificate, "client.key": key})
+	if err := h.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the new certificate", func() bool { return shown("rotated") })
+	write(t, folder, map[string]string{"ca.pem": configtest.NewAuthority(t, "another").PEM})
+	if err := h.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the old authority is trusted no more", func() bool {
+		status := h.Endpoints()[0].Canary
+		return !status.Success && status.Reason == string(probe.ReasonTLS)
+	})
+	if n := len(h.names()); n != 1 {
+		t.Errorf("%d cycles, want the first one only", n)
+	}
+}
+
+func pemPair(certificate, key string) (certificatePEM, keyPEM []byte) {
+	return []byte(certificate), []byte(key)
 }

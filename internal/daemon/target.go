@@ -24,6 +24,7 @@ func target(e *config.Endpoint, version string) *sweep.Target {
 			APIKey:            e.APIKey.Value(),
 			Header:            header(e),
 			Secrets:           e.Secrets(),
+			TLS:               e.TLS.Client(),
 			Version:           version,
 			MaxInFlight:       e.Guards.MaxInFlight,
 			ConnectTimeout:    e.Timeouts.Connect,

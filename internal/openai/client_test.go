@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/inferprobe/inferprobe/internal/config/configtest"
 	"github.com/inferprobe/inferprobe/internal/probe"
 	"github.com/inferprobe/inferprobe/internal/sse"
 )
@@ -521,6 +523,43 @@ func TestTLS(t *testing.T) {
 	res = do(t, newClient(t, strings.Replace(plain.url(), "http:", "https:", 1), Options{}), 1)
 	if res.Reason != probe.ReasonTLS {
 		t.Errorf("TLS to a server without: %v %q (%s)", res.Outcome, res.Reason, res.Detail)
+	}
+}
+
+// TestRefusedCertificate: with TLS 1.3 a server that asks for a certificate refuses us after the handshake.
+func TestRefusedCertificate(t *testing.T) {
+	authority := configtest.NewAuthority(t, "authority")
+	certificate, key := authority.Issue(t, "server")
+	pair, err := tls.X509KeyPair([]byte(certificate), []byte(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for conn, err := listener.Accept(); err == nil; conn, err = listener.Accept() {
+			serving.Go(func() {
+				tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAnyClientCert}).Handshake()
+				io.Copy(io.Discard, conn) // a request that nobody has read would make a reset of the end
+				conn.Close()
+			})
+		}
+	})
+	defer serving.Wait()
+	defer listener.Close()
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(authority.PEM))
+	opts := Options{BaseURL: "https://" + listener.Addr().String() + "/v1", TLS: &tls.Config{RootCAs: roots}}
+	res := do(t, newClient(t, opts.BaseURL, opts), 1)
+	if res.Reason != probe.ReasonTLS || !strings.Contains(res.Detail, "certificate required") {
+		t.Errorf("%v %q (%s)", res.Outcome, res.Reason, res.Detail)
+	}
+	var e *Error
+	if _, err := Discover(t.Context(), opts, "m"); !errors.As(err, &e) || e.Reason != probe.ReasonTLS {
+		t.Errorf("discovery: %v", err)
 	}
 }
 

@@ -208,7 +208,7 @@ func (a *attempt) unanswered(err error, silent bool) {
 		a.interrupted(cause)
 		return
 	}
-	reason, where := probe.ReasonReset, "the connection ended before the response: "
+	reason, where := answerReason(err), "the connection ended before the response: "
 	if !silent {
 		where = "the connection ended within the response's head: "
 		if !a.times.Ended() {
@@ -229,6 +229,16 @@ func connectReason(err error) probe.Reason {
 		return probe.ReasonTLS
 	}
 	return probe.ReasonConnect
+}
+
+// answerReason classifies an error that came in place of an answer. A server that asks for a certificate refuses the one
+// it gets, or none, only then (RFC 8446, 4.4.2.4): by an alert.
+func answerReason(err error) probe.Reason {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "remote error" { // as crypto/tls calls one
+		return probe.ReasonTLS
+	}
+	return probe.ReasonReset
 }
 
 func (a *attempt) fail(reason probe.Reason, format string, args ...any) {

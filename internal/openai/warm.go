@@ -75,6 +75,9 @@ func (c *Client) send(ctx context.Context, head *http1.Head, fresh bool) (*http.
 // unansweredError is what ended a request after it had got its connection.
 type unansweredError struct{ error }
 
+// Unwrap returns the error underneath.
+func (e *unansweredError) Unwrap() error { return e.error }
+
 // get asks for a document at path under base and returns its head and body. The error is an *Error.
 func (c *Client) get(ctx context.Context, path string) (*http.Response, []byte, error) {
 	limit := c.opts.ConnectTimeout + documentTimeout
@@ -99,7 +102,7 @@ func (c *Client) get(ctx context.Context, path string) (*http.Response, []byte, 
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return nil, nil, c.errorf(probe.ReasonTimeoutTotal, "%s: connected, but no answer within %v: the server is stuck or overloaded", where, limit)
 	case err != nil:
-		return nil, nil, c.errorf(probe.ReasonReset, "%s: %v", where, err)
+		return nil, nil, c.errorf(answerReason(err), "%s: %v", where, err)
 	}
 	return response, body, nil
 }
