@@ -25,7 +25,7 @@ func (d *Daemon) canaries(ctx context.Context, p *endpointProbe) {
 		if !sleepUntil(ctx, due) {
 			return
 		}
-		if p.paused() || !d.affordable(p) {
+		if p.paused() || !d.affordable(p, canaryTokens(p.config)) {
 			continue
 		}
 		if now := p.latest(); now != with {
@@ -41,6 +41,7 @@ func (d *Daemon) newCanary(p *endpointProbe, log *slog.Logger) *sweep.Canary {
 	t := d.target(p)
 	t.Workload.PromptTokens = probe.Length(p.config.Canary.PromptTokens)
 	t.Workload.OutputTokens = probe.Length(p.config.Canary.OutputTokens)
+	t.Guards.Budget = d.budget(p)
 	t.Workload.SharedPrefixTokens = 0
 	return sweep.NewCanary(t, d.pools, &observer{daemon: d, probe: p, log: log}, log)
 }
@@ -65,7 +66,7 @@ func (d *Daemon) canary(ctx context.Context, p *endpointProbe, canary *sweep.Can
 	if success || metrics.OfEndpoint(out.Reason) {
 		p.series().CanaryEnded(success, now)
 	}
-	d.affordable(p)
+	d.showBudget(p)
 	var changed bool
 	p.set(func(s *status) {
 		changed = s.canary == nil || s.canary.Success != success || s.canary.Reason != out.Reason

@@ -35,7 +35,7 @@ func (d *Daemon) RunNow(name string) error {
 	if state != stateWaiting {
 		return fmt.Errorf("%w: %s is %s", web.ErrConflict, name, state)
 	}
-	if !d.affordable(p) {
+	if !d.affordable(p, cycleTokens(p.config)) {
 		return fmt.Errorf("%w: the tokens that guards.tokens_per_day allows %s are used up", web.ErrConflict, name)
 	}
 	select {

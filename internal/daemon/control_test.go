@@ -9,6 +9,7 @@ import (
 	"github.com/inferprobe/inferprobe/internal/config"
 	"github.com/inferprobe/inferprobe/internal/metrics"
 	"github.com/inferprobe/inferprobe/internal/probe"
+	"github.com/inferprobe/inferprobe/internal/sim"
 	"github.com/inferprobe/inferprobe/internal/sim/simtest"
 	"github.com/inferprobe/inferprobe/internal/web"
 )
@@ -202,14 +203,17 @@ func TestBudget(t *testing.T) {
 	}
 	h.RunOnce(t.Context())
 	left, _ := h.value(t, "token_budget_remaining", "endpoint", "a")
-	// Five requests of 32 and 8 tokens, and what the chat template adds.
-	if left > 1000-5*40 || left < 1000-5*60 {
-		t.Errorf("%v tokens are left", left)
+	const (
+		calibrate = 32 + 16 + 2*sim.ChatTemplateTokens + 2
+		measure   = 5 * (32 + sim.ChatTemplateTokens + 8)
+	)
+	if left != 1000-calibrate-measure {
+		t.Errorf("%v tokens are left of 1000, want %d", left, 1000-calibrate-measure)
 	}
 
 	again := startWith(t, Options{Config: c})
 	again.RunOnce(t.Context())
-	if less, _ := again.value(t, "token_budget_remaining", "endpoint", "a"); less > left-5*40 {
+	if less, _ := again.value(t, "token_budget_remaining", "endpoint", "a"); less != left-calibrate-measure {
 		t.Errorf("%v tokens are left after a restart and another cycle, %v before", less, left)
 	}
 	again.spend(again.probes[0], &probe.Result{PromptTokens: 1000})
@@ -218,5 +222,35 @@ func TestBudget(t *testing.T) {
 	}
 	if reason := again.hindrance(again.probes[0], time.Now()); reason != metrics.SkipTokenBudget {
 		t.Errorf("hindrance %q", reason)
+	}
+}
+
+// TestBudgetIsKept: hundreds of requests at once spend no more than is left of the day, and when what is left is too
+// little for another cycle and for a canary none is shown.
+func TestBudgetIsKept(t *testing.T) {
+	const limit, each = 2000, 32 + sim.ChatTemplateTokens + 8
+	server, url := simtest.Start(t, sim.Options{
+		Fixed: &sim.FixedTiming{TimeToFirstToken: 300 * time.Millisecond, InterTokenLatency: 4 * time.Millisecond},
+	})
+	e := endpoint("a", url)
+	e.Guards = config.Guards{MaxInFlight: 512, TokensPerDay: limit}
+	e.Sweep.Profile, e.Sweep.MaxConcurrency, e.Sweep.MaxRequests = probe.ProfileThroughput, 512, 0
+	h := start(t, e)
+	cycles := h.RunOnce(t.Context())
+	var asked int
+	for _, r := range simtest.Truth(t, server) {
+		asked += r.PromptTokens + r.OutputTokens
+	}
+	if spent := h.ledger.Spent("a", time.Now()); asked != spent || spent > limit || spent <= limit-each {
+		t.Errorf("asked for %d tokens and spent %d of %d", asked, spent, limit)
+	}
+	if s := &cycles[0].Stages[0]; s.Failed+s.Incomplete > 0 || s.Completed == 0 {
+		t.Errorf("%d completed, %d failed, %d incomplete", s.Completed, s.Failed, s.Incomplete)
+	}
+	if reason := h.hindrance(h.probes[0], time.Now()); reason != metrics.SkipTokenBudget {
+		t.Errorf("hindrance %q", reason)
+	}
+	if left, _ := h.value(t, "token_budget_remaining", "endpoint", "a"); left != 0 {
+		t.Errorf("%v tokens are left, with which nothing can begin", left)
 	}
 }

@@ -163,9 +163,7 @@ func (d *Daemon) run(ctx context.Context, p *endpointProbe, asked bool, log *slo
 
 // guard gives the cycle what it may use up: the tokens that are left of the day, and the time that its window is open.
 func (d *Daemon) guard(t *sweep.Target, p *endpointProbe, asked bool, now time.Time) {
-	if p.config.Guards.TokensPerDay > 0 {
-		t.Guards.Budget = budget{d, p}
-	}
+	t.Guards.Budget = d.budget(p)
 	if until, open := p.plan.Open(now); open && !asked {
 		t.Guards.Until = until
 	}

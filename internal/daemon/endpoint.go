@@ -315,7 +315,7 @@ func (d *Daemon) hindrance(p *endpointProbe, now time.Time) string {
 	switch {
 	case p.paused():
 		return metrics.SkipPaused
-	case !d.affordable(p):
+	case !d.affordable(p, cycleTokens(p.config)):
 		return metrics.SkipTokenBudget
 	case !open:
 		return metrics.SkipWindow

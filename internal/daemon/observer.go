@@ -39,7 +39,7 @@ func (o *observer) Record(stage string, r *probe.Result) {
 func (o *observer) Progress(p sweep.Progress) {
 	o.probe.series().InFlight(p.InFlight - o.inFlight)
 	o.inFlight = p.InFlight
-	o.daemon.affordable(o.probe)
+	o.daemon.showBudget(o.probe)
 	o.probe.set(func(s *status) { s.stage = p.Stage })
 	if p.Done {
 		o.log.Info("stage finished", "stage", p.Stage, "of", fmt.Sprintf("%d/%d", p.Index, p.Of),

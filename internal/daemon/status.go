@@ -116,7 +116,7 @@ func (d *Daemon) tokens(p *endpointProbe, now time.Time) *web.TokenBudget {
 	}
 	year, month, day := now.UTC().Date()
 	return &web.TokenBudget{
-		PerDay: limit, Remaining: budget{d, p}.Left(), Renewed: time.Date(year, month, day+1, 0, 0, 0, 0, time.UTC),
+		PerDay: limit, Remaining: budget{d, p}.remaining(), Renewed: time.Date(year, month, day+1, 0, 0, 0, 0, time.UTC),
 	}
 }
 

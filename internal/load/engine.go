@@ -49,6 +49,9 @@ type Engine struct {
 	// Stop, where set, is asked after each recorded result and each tenth of a second whether the stage should end now:
 	// a guard, or a rate that has settled. It is called from many goroutines at once.
 	Stop func() bool
+	// Admit, where set, is asked right before each send whether the request may be sent. One that may not is in no count,
+	// and no more are sent: the stage ends with those in flight. It is called from many goroutines at once.
+	Admit func(req *probe.Request) bool
 	// Sleep waits until a due time; nil means SleepUntil.
 	Sleep func(ctx context.Context, t time.Time) bool
 
@@ -75,7 +78,7 @@ type Ending string
 // The endings of a stage.
 const (
 	EndedByDuration    Ending = "duration"
-	EndedByRequests    Ending = "requests"
+	EndedByRequests    Ending = "requests"    // as many as the stage wanted were sent, or Engine.Admit let through
 	EndedByStop        Ending = "stop"        // Engine.Stop said so
 	EndedByInterrupted Ending = "interrupted" // the context ended
 )
@@ -105,6 +108,10 @@ type run struct {
 	stopped atomic.Bool
 	flying  sync.WaitGroup
 	fault   atomic.Pointer[Panic] // the first of a goroutine of the stage
+
+	refused     atomic.Bool     // Engine.Admit has refused a request
+	sending     context.Context // ends with ctx, and before it where a request was refused
+	stopSending context.CancelFunc
 }
 
 // Panic is what Run panics with when one of its goroutines did, so that the caller can recover from it.
@@ -122,6 +129,8 @@ func (p *Panic) Error() string { return fmt.Sprint(p.Value) }
 func (e *Engine) Run(ctx context.Context, s Stage) Outcome {
 	inner, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	r := &run{Engine: e, stage: s, ctx: inner, end: end, started: time.Now()}
+	r.sending, r.stopSending = context.WithCancel(inner)
+	defer r.stopSending()
 	e.live.Sent.Store(0)
 	e.live.Finished.Store(0)
 	e.live.Events.Store(0)
@@ -200,7 +209,7 @@ func (r *run) ending(ctx context.Context) Ending {
 		return EndedByInterrupted
 	case r.stopped.Load():
 		return EndedByStop
-	case r.stage.MaxRequests > 0 && r.live.Sent.Load() >= int64(r.stage.MaxRequests):
+	case r.refused.Load(), r.stage.MaxRequests > 0 && r.live.Sent.Load() >= int64(r.stage.MaxRequests):
 		return EndedByRequests
 	}
 	return EndedByDuration
@@ -222,8 +231,13 @@ func (r *run) openLoop(next Arrivals) {
 			r.release(c)
 			return
 		}
+		full := r.live.InFlight.Load() >= int64(r.stage.MaxInFlight)
+		if !full && !r.admitted(c) {
+			r.release(c)
+			return
+		}
 		r.live.Sent.Add(1)
-		if r.live.InFlight.Load() >= int64(r.stage.MaxInFlight) {
+		if full {
 			c.res.Request, c.res.Outcome, c.res.Reason = &c.req, probe.Failed, probe.ReasonClientOverload
 			c.res.Detail = "not sent: as many requests are in flight as are allowed"
 			r.finish(c)
@@ -254,24 +268,39 @@ func (r *run) work() {
 	defer r.contain()
 	const first, most = 100 * time.Millisecond, 5 * time.Second
 	pause := first
-	for r.ctx.Err() == nil {
+	for r.sending.Err() == nil {
 		n := r.live.Sent.Add(1)
 		if r.stage.MaxRequests > 0 && n > int64(r.stage.MaxRequests) {
 			r.live.Sent.Add(-1)
 			return
 		}
 		c := r.prepare(uint64(n-1), time.Time{})
+		if !r.admitted(c) {
+			r.live.Sent.Add(-1)
+			r.release(c)
+			return
+		}
 		r.live.InFlight.Add(1)
 		failed, wait := r.fly(c)
 		if !failed {
 			pause = first
 			continue
 		}
-		if !Sleep(r.ctx, max(pause, wait)) {
+		if !Sleep(r.sending, max(pause, wait)) {
 			return
 		}
 		pause = min(2*pause, most)
 	}
+}
+
+// admitted reports whether the request may be sent. Where it may not, none is sent any more.
+func (r *run) admitted(c *call) bool {
+	if r.Admit == nil || !r.refused.Load() && r.Admit(&c.req) {
+		return true
+	}
+	r.refused.Store(true)
+	r.stopSending()
+	return false
 }
 
 // prepare makes the next request, ahead of its due time.

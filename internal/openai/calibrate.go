@@ -19,15 +19,18 @@ type Calibration struct {
 
 // Calibrate finds out which of enc's extras the server takes, and what its chat template adds to a prompt, with
 // requests for one token each: one where all is well, and one more for each time that a strict server rejects
-// something. appendPrompt is as for Encoder.Append, promptTokens its length by the local tokenizer. An error is an
-// *Error, or the cause with which ctx ended.
+// something. appendPrompt is as for Encoder.Append, promptTokens its length by the local tokenizer. record is called
+// with each result, which it must not keep. An error is an *Error, or the cause with which ctx ended.
 func (c *Client) Calibrate(
-	ctx context.Context, enc *Encoder, appendPrompt func(dst []byte) []byte, promptTokens int,
+	ctx context.Context, enc *Encoder, appendPrompt func(dst []byte) []byte, promptTokens int, record func(*probe.Result),
 ) (Calibration, error) {
 	swapped := false
 	for tried := enc; ; {
 		var res probe.Result
-		c.Do(ctx, &probe.Request{Body: tried.Append(nil, appendPrompt, 1), OutputTokens: 1}, &res)
+		c.Do(ctx, &probe.Request{
+			Body: tried.Append(nil, appendPrompt, 1), PromptTokens: promptTokens, OutputTokens: 1,
+		}, &res)
+		record(&res)
 		switch {
 		case ctx.Err() != nil:
 			return Calibration{}, context.Cause(ctx)

@@ -126,6 +126,26 @@ func (r *Result) TimePerOutputToken() (time.Duration, bool) {
 	return (r.LastToken - r.FirstToken) / time.Duration(n-1), true
 }
 
+// Cost returns the tokens that the request has cost the endpoint, prompt and output, as the server counted them. Where it
+// did not count the prompt it is ours without a chat template: of an answer that was cut off, and of one that we no longer
+// waited for, since the server may have been at it for as long.
+func (r *Result) Cost() int {
+	prompt := r.PromptTokens
+	if prompt == 0 && r.Request != nil && (len(r.Arrivals) > 0 || r.givenUp()) {
+		prompt = r.Request.PromptTokens
+	}
+	return prompt + r.OutputTokens
+}
+
+// givenUp reports whether the request was sent and ended by us.
+func (r *Result) givenUp() bool {
+	switch r.Reason {
+	case ReasonTimeoutFirstToken, ReasonTimeoutIdle, ReasonTimeoutTotal, ReasonCancelled:
+		return !r.Sent.IsZero()
+	}
+	return !r.Sent.IsZero() && r.Outcome == Incomplete
+}
+
 // StreamedTokens returns the output tokens that came over the wire.
 func (r *Result) StreamedTokens() int { return max(0, r.OutputTokens-r.HiddenTokens) }
 

@@ -163,8 +163,11 @@ func (w *witness) Discovered(probe.Endpoint) {
 	}
 }
 
-// Record keeps what is needed of a request.
-func (w *witness) Record(_ string, r *probe.Result) {
+// Record keeps what is needed of a stage's request.
+func (w *witness) Record(stage string, r *probe.Result) {
+	if stage == probe.StageNone {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.seen = append(w.seen, seen{

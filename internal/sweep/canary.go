@@ -49,7 +49,8 @@ type Canary struct {
 
 // CanaryOutcome is how one probe ended.
 type CanaryOutcome struct {
-	// Outcome is Completed or Failed; Incomplete where the context ended first, which says nothing about the endpoint.
+	// Outcome is Completed or Failed; Incomplete where the context ended first, or the budget does not cover the request,
+	// which says nothing about the endpoint.
 	Outcome probe.Outcome
 	// Reason of a failure is a probe.Reason, as that of a request, or one of the cycle's own where no request could be
 	// made: CycleTokenizer, CycleContext and CycleInternal, for which the endpoint is not to blame.
@@ -61,9 +62,10 @@ type CanaryOutcome struct {
 	Duration         time.Duration
 }
 
-// NewCanary returns a canary of t, which sends nothing before its first Probe. Of t it uses neither Plan nor Guards;
-// lengths that are zero are DefaultCanaryPromptTokens and DefaultCanaryOutputTokens. Of observe it calls Discovered
-// when the endpoint's model or URL has become known or is another, and Record with the stage probe.StageCanary.
+// NewCanary returns a canary of t, which sends nothing before its first Probe. Of t it uses no Plan, and of the Guards
+// the Budget; lengths that are zero are DefaultCanaryPromptTokens and DefaultCanaryOutputTokens. Of observe it calls
+// Discovered when the endpoint's model or URL has become known or is another, and Record with the stage
+// probe.StageCanary, or probe.StageNone where the request is for finding out about the server.
 func NewCanary(t *Target, pools Pools, observe Observer, log *slog.Logger) *Canary {
 	c := &Canary{target: *t, pools: pools, observe: observe, log: log}
 	w := &c.target.Workload
@@ -129,13 +131,16 @@ func (c *Canary) prepare(ctx context.Context) *probe.CycleFailure {
 		return nil
 	}
 	c.tried = time.Now()
-	next := new(ready)
+	next := &ready{allowance: &allowance{budget: c.target.Guards.Budget}, observe: c.observe}
 	fail := next.prepare(ctx, &c.target, c.pools, rand.Uint64(), 1, c.log)
 	if model := next.server.Model.ID; model != "" {
 		if e := (probe.Endpoint{Name: c.target.Name, Model: model, URL: next.server.BaseURL}); e != c.told {
 			c.told = e
 			c.observe.Discovered(e)
 		}
+	}
+	if next.allowance.refused() != "" {
+		fail = &probe.CycleFailure{Reason: probe.CycleInterrupted}
 	}
 	if fail != nil {
 		next.close()
@@ -176,6 +181,11 @@ func (c *Canary) send(ctx context.Context) CanaryOutcome {
 	var req probe.Request
 	var res probe.Result
 	c.ready.source.Next(&req)
+	// There is nothing else in flight, and what was refused once may be covered on the next day.
+	allowed := allowance{budget: c.target.Guards.Budget, template: c.ready.allowance.template}
+	if !allowed.take(&req) {
+		return CanaryOutcome{Outcome: probe.Incomplete}
+	}
 	c.ready.client.Do(ctx, &req, &res)
 	c.observe.Record(probe.StageCanary, &res)
 	c.stale = c.stale || mayBeAnother(&res)

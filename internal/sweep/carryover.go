@@ -32,18 +32,22 @@ type lone struct {
 	retryAfter time.Duration
 }
 
-// sendAlone sends one request of the kind that stages send. It costs tokens but is no stage's. When ctx ends, so does
-// the request.
+// sendAlone sends one request of the kind that stages send, if the budget covers it. It costs tokens but is no stage's.
+// When ctx ends, so does the request.
 func (c *cycle) sendAlone(ctx context.Context) lone {
 	inner, stop := untilStopped(ctx)
 	defer stop()
 	var req probe.Request
 	var res probe.Result
 	c.engine.Source.Next(&req)
+	if !c.allowance.take(&req) {
+		return lone{Outcome: probe.Incomplete}
+	}
 	c.users.note(1)
 	began := time.Now()
 	c.engine.Client.Do(inner, &req, &res)
 	c.observe.Record(probe.StageNone, &res)
+	c.allowance.settle(&req)
 	l := lone{Outcome: res.Outcome, reason: res.Reason, retryAfter: res.RetryTime}
 	if l.waited, l.first = res.TimeToFirstToken(); !l.first {
 		l.waited = time.Since(began)
@@ -109,7 +113,7 @@ func (c *cycle) awaitQuiet(ctx context.Context) *probe.Finding {
 
 // over reports whether no stage will begin any more.
 func (c *cycle) over(ctx context.Context) bool {
-	reason, _ := c.target.Guards.exhausted(time.Now())
+	reason, _ := c.exhausted()
 	return reason != "" || ctx.Err() != nil
 }
 

@@ -289,7 +289,7 @@ func TestCarryOverIsFound(t *testing.T) {
 // TestRatesLearnWhatIsUsual before the first of them, where there are several.
 func TestRatesLearnWhatIsUsual(t *testing.T) {
 	_, url := simtest.Start(t, steady())
-	for rates, want := range map[int]int{1: 0, 2: aloneTries} {
+	for rates, want := range map[int]int{1: calibrations, 2: calibrations + aloneTries} {
 		o := &observer{}
 		target := targetAt(url, Plan{
 			Profile: probe.ProfileConstant, RateList: slices.Repeat([]float64{50}, rates), MaxRequests: 2,

@@ -19,7 +19,7 @@ type Observer interface {
 	// Discovered is called once, before the first stage, when the endpoint's model is known; not at all if it cannot be
 	// found out.
 	Discovered(probe.Endpoint)
-	Record(stage string, r *probe.Result) // probe.StageNone for a request between stages
+	Record(stage string, r *probe.Result) // probe.StageNone for a request before the first stage or between two
 	Progress(Progress)
 }
 
@@ -34,6 +34,7 @@ type cycle struct {
 	seed    uint64
 	log     *slog.Logger
 
+	allowance  *allowance
 	leftBehind bool           // the last stage cut off requests, which the server may still be at
 	carried    *probe.Finding // on the next stage: the server is still at them
 	alone      time.Duration  // that a request alone waits for its first token; 0 = not known
@@ -63,8 +64,10 @@ func NotBegun(t *Target) *probe.Cycle {
 }
 
 func newCycle(t *Target, observe Observer, log *slog.Logger) *cycle {
+	allowed := &allowance{budget: t.Guards.Budget}
 	return &cycle{
 		Cycle: describe(t), target: t, observe: observe, seed: rand.Uint64(), log: log, quiet: quietWait,
+		allowance: allowed, ready: ready{allowance: allowed, observe: observe},
 	}
 }
 
@@ -99,7 +102,7 @@ func (c *cycle) prepare(ctx context.Context, pools Pools) bool {
 	if c.Failure != nil {
 		return false
 	}
-	c.engine = &load.Engine{Client: c.ready.client, Source: c.ready.source}
+	c.engine = &load.Engine{Client: c.ready.client, Source: c.ready.source, Admit: c.allowance.take}
 	c.watchUsers(ctx)
 	return true
 }

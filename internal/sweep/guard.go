@@ -17,22 +17,12 @@ type Guards struct {
 	Until            time.Time     // the end of a window: no stage begins after it, and a running one ends at it
 }
 
-// Budget is what may still be spent on an endpoint.
-type Budget interface {
-	// Left returns the tokens that are left, prompt and output together. It is called after each request and must bear
-	// many callers at once. What was spent is learnt from Observer.Record.
-	Left() int64
-}
-
-// exhausted returns why nothing more may be asked of the endpoint at all, or "".
-func (g *Guards) exhausted(now time.Time) (reason, detail string) {
-	switch {
-	case !g.Until.IsZero() && !now.Before(g.Until):
-		return skipWindow, "the window ended at " + g.Until.Format(time.RFC3339)
-	case g.Budget != nil && g.Budget.Left() <= 0:
-		return skipBudget, "the endpoint's tokens are used up"
+// closed returns that the window has ended, or "".
+func (g *Guards) closed(now time.Time) (reason, detail string) {
+	if g.Until.IsZero() || now.Before(g.Until) {
+		return "", ""
 	}
-	return "", ""
+	return skipWindow, "the window ended at " + g.Until.Format(time.RFC3339)
 }
 
 // Reasons of a skipped stage.

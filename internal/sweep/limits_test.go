@@ -29,24 +29,31 @@ type spender struct {
 }
 
 func (s spender) Record(stage string, r *probe.Result) {
-	s.purse.left.Add(-int64(r.PromptTokens + r.OutputTokens))
+	s.purse.left.Add(-int64(r.Cost()))
 	s.observer.Record(stage, r)
 }
 
 // TestBudget ends the stage in which the tokens are used up, and skips what follows.
 func TestBudget(t *testing.T) {
-	const each = 32 + sim.ChatTemplateTokens + 8 // tokens of a request
+	const (
+		each      = 32 + sim.ChatTemplateTokens + 8 // tokens of a request
+		calibrate = 32 + 16 + 2*sim.ChatTemplateTokens + 2
+	)
 	all := []string{"synchronous", "throughput", "constant-1", "constant-2"}
 	for name, test := range map[string]struct {
-		tokens int64
-		stages int
-		ended  bool // the last one, by the guard
+		tokens   int64
+		stages   int
+		ended    bool // the last one, by the guard
+		requests int  // at the server; 0 = none, or not checked where stages run
 	}{
-		"none":            {tokens: 0, stages: 0},
-		"for one request": {tokens: 1, stages: 1, ended: true},
-		"for a few":       {tokens: 3 * each, stages: 1, ended: true},
-		"for two stages":  {tokens: 20 * each, stages: 2, ended: true},
-		"more than that":  {tokens: 1 << 40, stages: 4},
+		"none":                        {tokens: 0, stages: 0},
+		"less than for one":           {tokens: 32, stages: 0},
+		"for half of the calibration": {tokens: 32 + 1, stages: 0, requests: 1},
+		"to calibrate":                {tokens: calibrate + each - 1, stages: 0, requests: 2},
+		"for one request":             {tokens: calibrate + each, stages: 1, ended: true, requests: 2 + 1},
+		"for a few":                   {tokens: calibrate + 4*each - 1, stages: 1, ended: true, requests: 2 + 3},
+		"for two stages":              {tokens: calibrate + 20*each, stages: 2, ended: true},
+		"more than that":              {tokens: 1 << 40, stages: 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -65,8 +72,9 @@ func TestBudget(t *testing.T) {
 			if n := test.stages; n > 0 && has(&c.Stages[n-1], probe.FindingEndedByGuard) != test.ended {
 				t.Errorf("findings %v", c.Stages[n-1].Findings)
 			}
-			if test.tokens == 3*each && len(simtest.Truth(t, server)) > 2+4 { // two to calibrate, one that was on its way
-				t.Errorf("%d requests were sent", len(simtest.Truth(t, server)))
+			sent := len(simtest.Truth(t, server))
+			if (test.stages == 0 || test.requests > 0) && sent != test.requests {
+				t.Errorf("%d requests were sent, want %d", sent, test.requests)
 			}
 		})
 	}

@@ -43,6 +43,14 @@ func (c *cycle) run(ctx context.Context, s named) (probe.Stage, *obstacle) {
 	c.engine.Recorder, c.engine.Stop = watch, watch.stop
 	before := throttled()
 	out := c.drive(ctx, s, watch)
+	if short := c.allowance.refused(); short != "" {
+		if c.engine.Live().Sent.Load() == 0 {
+			stop := &obstacle{skipBudget, short}
+			c.skip(s, stop)
+			return probe.Stage{}, stop
+		}
+		watch.guard.trip(skipBudget, short)
+	}
 
 	stage := watch.collector.summarise(s, out, watch.settler)
 	reason, detail := watch.guard.tripped()
@@ -79,10 +87,18 @@ func (c *cycle) barred(ctx context.Context, s named) *obstacle {
 	if ctx.Err() != nil {
 		return c.interrupted()
 	}
-	if reason, detail := c.target.Guards.exhausted(time.Now()); reason != "" {
+	if reason, detail := c.exhausted(); reason != "" {
 		return &obstacle{reason, detail}
 	}
 	return stop
+}
+
+// exhausted returns why nothing more may be asked of the endpoint in this cycle, or "".
+func (c *cycle) exhausted() (reason, detail string) {
+	if reason, detail = c.target.Guards.closed(time.Now()); reason != "" {
+		return reason, detail
+	}
+	return c.allowance.exhausted()
 }
 
 // drive runs a stage with everything that watches it. A panic leaves nothing of that running.
@@ -195,11 +211,14 @@ func (w *watcher) Record(r *probe.Result) {
 		w.saturation.record(r)
 	}
 	w.cycle.observe.Record(w.name, r)
+	if r.Reason != probe.ReasonClientOverload { // which was not sent
+		w.cycle.allowance.settle(r.Request)
+	}
 }
 
 func (w *watcher) stop() bool {
 	now := time.Now()
-	w.guard.trip(w.guard.exhausted(now))
+	w.guard.trip(w.guard.closed(now))
 	if w.saturation != nil {
 		w.guard.trip(w.saturation.check(now))
 	}

@@ -37,6 +37,9 @@ type Pools interface {
 
 // ready is what a cycle needs to measure its target. The server is known as soon as it has been found.
 type ready struct {
+	allowance *allowance
+	observe   Observer // learns what calibrating costs
+
 	server   openai.Server
 	workload probe.Workload
 	client   *openai.Client
@@ -110,7 +113,12 @@ func (r *ready) calibrate(ctx context.Context, lengths int, log *slog.Logger) *p
 	longest := r.source.prompts.Next()
 	for i := range lengths {
 		r.source.length = max(1, longest>>i)
-		agreed, err := r.client.Calibrate(ctx, r.source.encoder, r.source.append, r.source.length)
+		asked := probe.Request{PromptTokens: r.source.length, OutputTokens: 1}
+		if !r.allowance.take(&asked) {
+			return nil // and nothing else will be sent
+		}
+		agreed, err := r.client.Calibrate(ctx, r.source.encoder, r.source.append, r.source.length, r.spent)
+		r.allowance.settle(&asked)
 		if err != nil {
 			fail := failure(ctx, probe.CycleDiscovery, err)
 			if r.tooLong(fail) {
@@ -127,6 +135,7 @@ func (r *ready) calibrate(ctx context.Context, lengths int, log *slog.Logger) *p
 			r.overhead.add(agreed.Overhead)
 		}
 	}
+	r.allowance.template = max(0, r.overhead.most)
 	r.forced = slices.Contains(r.source.encoder.Extras(), "ignore_eos")
 	log.Debug("calibrated", "template_tokens_least", r.overhead.least,
 		"template_tokens_most", r.overhead.most)
@@ -135,6 +144,9 @@ func (r *ready) calibrate(ctx context.Context, lengths int, log *slog.Logger) *p
 	}
 	return nil
 }
+
+// spent tells what a request that calibrates has cost.
+func (r *ready) spent(res *probe.Result) { r.observe.Record(probe.StageNone, res) }
 
 // fits checks the longest request against the model's context, where the server says how long that is.
 func (r *ready) fits() *probe.CycleFailure {
