@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/inferprobe/inferprobe/internal/daemon"
 	"github.com/inferprobe/inferprobe/internal/sim"
 )
 
@@ -24,13 +25,15 @@ func newSim() *cobra.Command {
 		Short: "Run the simulator: an OpenAI-compatible server with known timings",
 		Long: `sim serves /v1/chat/completions and /v1/completions as vLLM does: by a model of continuous batching with a prefill
 cost and a real saturation point, or at fixed times whatever the load. It can misbehave in every way that servers are
-known to, and keeps a record of the times at which it really sent each token at /truth.
+known to, and keeps a record of the times at which it really sent each token at /truth. Its tokenizer is builtin:demo,
+which the program carries: measuring the simulator needs no network.
 
 Faults, as --fault NAME or NAME=ARG for every request, NAME:0.01 or NAME=ARG:0.01 for a hundredth of them:
 ` + faultTable(),
 		Example: `  inferprobe sim --slots 32
   inferprobe sim --fixed 60ms,9ms
-  inferprobe sim --fault error_event=8:0.01 --fault status=429`,
+  inferprobe sim --fault error_event=8:0.01 --fault status=429
+  inferprobe run --url http://127.0.0.1:8000/v1 --tokenizer builtin:demo   # measures it`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			options, err := flags.parse()
@@ -45,7 +48,7 @@ Faults, as --fault NAME or NAME=ARG for every request, NAME:0.01 or NAME=ARG:0.0
 			if err != nil {
 				return workError(fmt.Errorf("%w; choose another address with --listen", err))
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "simulated endpoint   http://%[1]s/v1\nits record of times  http://%[1]s/truth\n", l.Addr())
+			fmt.Fprintf(cmd.ErrOrStderr(), simGreeting, l.Addr(), daemon.DemoTokenizer)
 			if err := server.Serve(cmd.Context(), l); err != nil {
 				return workError(err)
 			}
@@ -56,6 +59,11 @@ Faults, as --fault NAME or NAME=ARG for every request, NAME:0.01 or NAME=ARG:0.0
 	flags.add(cmd.Flags())
 	return cmd
 }
+
+const simGreeting = `simulated endpoint   http://%[1]s/v1
+its record of times  http://%[1]s/truth
+to measure it        inferprobe run --url http://%[1]s/v1 --tokenizer %[2]s
+`
 
 // faultTable lists the faults, one a line.
 func faultTable() string {
