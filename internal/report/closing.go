@@ -64,7 +64,8 @@ func (s *section) list(width int) []string {
 // closing returns the sections that have something to say. The stages are in the order of the tables.
 func closing(c *probe.Cycle, stages []probe.Stage) []section {
 	invalid, notes := findings(stages)
-	all := []section{summary(c, stages), regression(c.Regression), invalid, notes, failures(stages), skipped(c)}
+	all := []section{summary(c, stages), answers(stages), regression(c.Regression), invalid, notes, failures(stages),
+		skipped(c)}
 	return slices.DeleteFunc(all, func(s section) bool { return len(s.rows) == 0 })
 }
 
@@ -96,6 +97,25 @@ func summary(c *probe.Cycle, stages []probe.Stage) section {
 	}
 	if retries > 0 {
 		s.add("Repeated sends", "%d, on a fresh connection because the server had closed a kept one", retries)
+	}
+	return s
+}
+
+// answers returns the times to the first answer token of stages in which these are not those to the first token: the
+// model reasons.
+func answers(stages []probe.Stage) section {
+	quantiles := []quantile{timeQuantiles()[3], timeQuantiles()[4], timeQuantiles()[6]}
+	s := section{title: "Time to First Answer Token, past the Reasoning [" + names(quantiles) + "] (ms)"}
+	for i, label := range labels(stages) {
+		first, answer := &stages[i].TimeToFirstToken, &stages[i].TimeToFirstAnswerToken
+		if *first == *answer {
+			continue
+		}
+		text := percentiles(answer, stages[i].Completed, quantiles, 1000, 1)
+		if none := first.Count - answer.Count; none > 0 {
+			text += fmt.Sprintf("; %d of %s ended within their reasoning", none, count(first.Count, "request"))
+		}
+		s.add(label, "%s", text)
 	}
 	return s
 }

@@ -97,6 +97,48 @@ func TestCapacityMarked(t *testing.T) {
 	}
 }
 
+// TestTimeToFirstAnswerToken: where a model reasons first, the report says when its answer began, marks percentiles of
+// too few answers and explains the mark.
+func TestTimeToFirstAnswerToken(t *testing.T) {
+	const title = "Time to First Answer Token, past the Reasoning [50%, 90%, 99%] (ms)"
+	first := probe.Distribution{Count: 400, P50: 0.05, P90: 0.06, P99: 0.07}
+	answer := func(n int) probe.Distribution { return probe.Distribution{Count: n, P50: 0.5, P90: 0.6, P99: 0.7} }
+	for name, test := range map[string]struct {
+		completed int
+		answers   probe.Distribution
+		want      string // "" = no section
+		marked    bool
+	}{
+		"no reasoning":         {400, first, "", false},
+		"every request":        {400, answer(400), "500.0, 600.0, 700.0", false},
+		"not every request":    {400, answer(40), "500.0, 600.0, ~700.0; 360 of 400 requests ended within their reasoning", true},
+		"no request":           {400, probe.Distribution{}, "-; 400 of 400 requests ended within their reasoning", false},
+		"nothing was measured": {0, probe.Distribution{}, "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := probe.Stage{Name: "constant-1", Profile: probe.ProfileConstant, TargetRate: 2, Completed: test.completed,
+				TimeToFirstToken: first, TimeToFirstAnswerToken: test.answers}
+			if test.completed == 0 {
+				s.TimeToFirstToken = probe.Distribution{}
+			}
+			c := &probe.Cycle{Stages: []probe.Stage{s}}
+			got, row := text(t, c, 200), "asynchronous@2.00 req/sec  "+test.want
+			if strings.Contains(got, title) != (test.want != "") || test.want != "" && !strings.Contains(got, "  "+row+"  ") {
+				t.Errorf("want %q in\n%s", row, got)
+			}
+			if strings.Contains(got, footnoteStart) != test.marked {
+				t.Errorf("the mark is explained where there is none, or is not:\n%s", got)
+			}
+			if got := page(t, c); strings.Contains(got, "<h2>"+title+"</h2>") != (test.want != "") ||
+				!strings.Contains(got, ">"+test.want+"<") || strings.Contains(got, footnoteStart) != test.marked {
+				t.Errorf("want %q on the page\n%s", test.want, got)
+			}
+		})
+	}
+}
+
+const footnoteStart = "~ too few requests for this percentile"
+
 // TestConnectionsInWords: what connections took is of all stages, and only of what was there to take time.
 func TestConnectionsInWords(t *testing.T) {
 	times := func(n int, mean, most float64) probe.Distribution {

@@ -133,6 +133,7 @@ func seedCycle(t *testing.T) *probe.Cycle {
 			TimeToFirstToken:  latencies(t, row.completed, row.ttft, 1e-3),
 			InterTokenLatency: latencies(t, 127*row.completed, row.itl, 1e-3),
 		}
+		s.TimeToFirstAnswerToken = s.TimeToFirstToken // it does not reason
 		// The seed's clock times and durations agree for a start at six tenths of the second.
 		s.Started = day(t, row.start).Add(600 * time.Millisecond)
 		s.Ended = s.Started.Add(time.Duration(row.duration * float64(time.Second)))
@@ -154,6 +155,8 @@ func seedCycle(t *testing.T) *probe.Cycle {
 func troubledCycle(t *testing.T) *probe.Cycle {
 	t.Helper()
 	start := day(t, "23:59:00")
+	answers := probe.Distribution{Count: 2, Mean: 0.012, Min: 0.009, P01: 0.00906, P05: 0.0093, P10: 0.0096, P25: 0.0105,
+		P50: 0.012, P75: 0.0135, P90: 0.0144, P95: 0.0147, P99: 0.01494, Max: 0.015}
 	few := probe.Distribution{Count: 3, Mean: 0.0004, Min: 0.0001, P01: 0.0001, P05: 0.0001, P10: 0.0002, P25: 0.0003,
 		P50: 0.0004, P75: 0.0005, P90: 0.0006, P95: 0.0007, P99: 0.0008, Max: 0.0009}
 	short := probe.Distribution{Count: 3, Mean: 511.67, Min: 480, P01: 480.4, P05: 482, P10: 484, P25: 490, P50: 500,
@@ -175,7 +178,7 @@ func troubledCycle(t *testing.T) *probe.Cycle {
 				Ended: start.Add(90 * time.Second), Completed: 3, Failed: 1_999_997, Incomplete: 250_000,
 				IncompleteOutputTokens: 3_999_999, RequestsPerSecond: 0.001, OutputTokensPerSecond: 1.6e7,
 				PromptTokens: short, OutputTokens: short, RequestDuration: few, TimeToFirstToken: few,
-				InterTokenLatency: few, ScheduleDelay: few, Retries: 7,
+				TimeToFirstAnswerToken: answers, InterTokenLatency: few, ScheduleDelay: few, Retries: 7,
 				NewConnections: 3, DNS: few, Connect: few, TLS: few,
 				Failures: map[probe.Reason]int{probe.ReasonClientOverload: 1_999_990, probe.ReasonHTTP5xx: 6,
 					probe.ReasonTLS: 1},

@@ -96,7 +96,7 @@ func newCyclePage(c *probe.Cycle, id string) (cyclePage, error) {
 		page.Figures = append(page.Figures, drawn)
 	}
 	four := tables(stages)
-	page.Footnote = footnote(four)
+	page.Footnote = footnote(four, stages)
 	for _, t := range four {
 		page.Tables = append(page.Tables, newHTMLTable(t, stages))
 	}

@@ -164,16 +164,21 @@ func percentiles(d *probe.Distribution, requests int, quantiles []quantile, scal
 	return strings.Join(all, ", ")
 }
 
-// footnote explains the mark where the tables have one.
-func footnote(tables []*table) string {
+// footnote explains the mark where the tables, or the times to the first answer token, have one.
+func footnote(tables []*table, stages []probe.Stage) string {
+	var marked bool
 	for _, t := range tables {
 		for _, row := range t.rows {
-			if strings.Contains(strings.Join(row, " "), uncertain) {
-				return fmt.Sprintf("%s too few requests for this percentile to be certain (95 %% confidence): 1%% and "+
-					"99%% need %d, 5%% and 95%% need %d, 10%% and 90%% need %d, 50%% needs %d.", uncertain,
-					probe.MinSamples(0.99), probe.MinSamples(0.95), probe.MinSamples(0.90), probe.MinSamples(0.50))
-			}
+			marked = marked || strings.Contains(strings.Join(row[1:], " "), uncertain)
 		}
 	}
-	return ""
+	for _, r := range answers(stages).rows {
+		marked = marked || strings.Contains(r.text, uncertain)
+	}
+	if !marked {
+		return ""
+	}
+	return fmt.Sprintf("%s too few requests for this percentile to be certain (95 %% confidence): 1%% and 99%% need %d, "+
+		"5%% and 95%% need %d, 10%% and 90%% need %d, 50%% needs %d.", uncertain, probe.MinSamples(0.99),
+		probe.MinSamples(0.95), probe.MinSamples(0.90), probe.MinSamples(0.50))
 }

@@ -71,7 +71,7 @@ func wideBody(c *probe.Cycle, width int) []string {
 	for _, t := range four {
 		lines = append(append(lines, ""), t.draw(inside, width >= labelWidth)...)
 	}
-	if note := footnote(four); note != "" {
+	if note := footnote(four, stages); note != "" {
 		lines = append(append(lines, ""), wrap(note, inside)...)
 	}
 	for _, s := range closing(c, stages) {
@@ -95,7 +95,7 @@ func narrowBody(c *probe.Cycle, width int) []string {
 			}
 		}
 	}
-	if note := footnote(four); note != "" {
+	if note := footnote(four, stages); note != "" {
 		lines = append(append(lines, ""), wrap(note, width)...)
 	}
 	for _, s := range closing(c, stages) {
