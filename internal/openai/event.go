@@ -28,6 +28,24 @@ type usage struct {
 	reasoningFlat                         int // where SGLang gives it
 }
 
+// Counts above these are no counts. What is one is observed token by token, so that a server could keep us busy with a
+// number.
+const (
+	maxPromptTokens = 1 << 30
+	maxOutputTokens = 1 << 20
+)
+
+// excessive returns a count that no request can have, or 0.
+func (u *usage) excessive() int {
+	if prompt := max(u.prompt, u.cached); prompt > maxPromptTokens {
+		return prompt
+	}
+	if output := max(u.completion, u.reasoning, u.reasoningFlat); output > maxOutputTokens {
+		return output
+	}
+	return 0
+}
+
 // visible reports whether the event carries output that can be seen.
 func (e *event) visible() bool { return e.answer || e.reasoning }
 

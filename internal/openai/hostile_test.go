@@ -50,6 +50,29 @@ func TestHostileHeads(t *testing.T) {
 	}
 }
 
+// TestHostileCounts: what a server claims to have counted can keep nobody busy, nor end in a report.
+func TestHostileCounts(t *testing.T) {
+	for _, counts := range []string{
+		`"usage":{"completion_tokens":100000000000}`, `"usage":{"prompt_tokens":100000000000}`,
+		`"usage":{"completion_tokens":1048577}`, `"timings":{"predicted_n":1e11}`,
+		`"usage":{"completion_tokens":4,"completion_tokens_details":{"reasoning_tokens":100000000000}}`,
+	} {
+		server := startRaw(t, func(c *rawConn) {
+			events := `data: {"choices":[{"text":"a"}]}` + "\n\n" + `data: {"choices":[{"text":"b"}],` + counts + "}\n\n" +
+				`data: {"choices":[{"text":"","finish_reason":"length"}]}` + "\n\ndata: [DONE]\n\n"
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n%s",
+				len(events), events)
+		})
+		res := do(t, newClient(t, server.url(), Options{}), 1)
+		if res.Outcome != probe.Failed || res.Reason != probe.ReasonMalformed || !strings.Contains(res.Detail, "claims") {
+			t.Errorf("%s: %s %s: %s", counts, res.Outcome, res.Reason, res.Detail)
+		}
+		if res.OutputTokens != 1 {
+			t.Errorf("%s: %d tokens", counts, res.OutputTokens)
+		}
+	}
+}
+
 // TestHostileText: what a server says in place of an answer reaches the result as one short, harmless line, wherever it
 // says it and however much it says.
 func TestHostileText(t *testing.T) {

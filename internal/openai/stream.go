@@ -3,6 +3,7 @@ package openai
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"time"
@@ -142,6 +143,10 @@ func (s *stream) take(a *attempt, reader *sse.Reader, e *sse.Event) bool {
 		return false
 	case !valid:
 		s.malformed, s.problem = true, "an event is not JSON: "+string(e.Data[:min(len(e.Data), maxDetail)])
+		return false
+	}
+	if n := max(ev.usage.excessive(), ev.timings.excessive()); n > 0 {
+		s.malformed, s.problem = true, fmt.Sprintf("no request has %d tokens, as the server claims", n)
 		return false
 	}
 	tokens, known := s.count(ev)
