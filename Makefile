@@ -17,7 +17,7 @@ CONTAINER_TOOL ?= docker
 
 .PHONY: help
 help: ## Show this list.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 .PHONY: demo
 demo: build ## Build, then sweep the embedded simulator until ^C: the main job, without a network or a GPU.
@@ -97,13 +97,13 @@ $(TOOLS)/hey:
 	GOBIN=$(CURDIR)/$(TOOLS) go install -ldflags="-s -w" github.com/rakyll/hey@$(HEY)
 
 .PHONY: bench
-bench: build $(TOOLS)/hey ## Measure inferprobe's own cost against hey and a bare net/http loop (5 minutes; on a quiet machine).
+bench: build $(TOOLS)/hey ## Measure inferprobe's own cost against hey and a bare net/http loop (8 minutes; on a quiet machine).
 	go build -o $(TOOLS)/benchmark ./internal/benchmark
 	$(TOOLS)/benchmark -inferprobe bin/inferprobe -hey $(TOOLS)/hey
 	go test -run '^$$' -bench 'Append|Stream' -benchmem -tags $(TAGS) ./internal/prompt ./internal/openai
 
 .PHONY: accuracy
-accuracy: build ## Compare what a sweep reports with what the simulator did, in every scenario (5 minutes; on a quiet machine).
+accuracy: build ## Compare what a sweep reports with what the simulator did, in every scenario (3 minutes; on a quiet machine).
 	uptime
 	bin/inferprobe selfcheck --full
 

@@ -31,14 +31,14 @@ const (
 type setting struct {
 	endpoints  int
 	histograms string
-	sweeps     bool // whether the series of eleven stages exist, too
+	sweeps     bool // whether the series of a whole sweep exist, too
 	broken     bool // whether one endpoint is dead and one hangs
 }
 
 func (s setting) String() string {
 	text := fmt.Sprintf("%d endpoints, %s", s.endpoints, s.histograms)
 	if s.sweeps {
-		text += ", series of 11 stages"
+		text += ", series of 12 stages"
 	}
 	if s.broken {
 		text += ", one dead, one hanging"
