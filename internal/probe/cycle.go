@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"math"
 	"slices"
 	"time"
 )
@@ -308,16 +309,6 @@ type Distribution struct {
 	P01, P05, P10, P25, P50, P75, P90, P95, P99 float64
 }
 
-// MinSamples is the number of independent observations from which on quantile q is bounded on both sides with 95 %
-// confidence by order statistics: the smallest n with max(q, 1−q)^n ≤ 0.025 (p50 6, p90 36, p95 72, p99 368).
-func MinSamples(q float64) int {
-	switch {
-	case q >= 0.99 || q <= 0.01:
-		return 368
-	case q >= 0.95 || q <= 0.05:
-		return 72
-	case q >= 0.90 || q <= 0.10:
-		return 36
-	}
-	return 6
-}
+// MinSamples is the number of independent observations from which on quantile q, 0 < q < 1, is bounded on both sides with
+// 95 % confidence by order statistics: the smallest n with max(q, 1−q)^n ≤ 0.025 (p50 6, p75 13, p90 36, p95 72, p99 368).
+func MinSamples(q float64) int { return int(math.Ceil(math.Log(0.025) / math.Log(max(q, 1-q)))) }

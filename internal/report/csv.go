@@ -150,6 +150,9 @@ func csvStageColumns() []csvColumn {
 			return csvText(strings.Join(invalidReasons(s), " "))
 		}),
 		ofStage("notes", func(s *probe.Stage) string { return csvText(strings.Join(notes(s), " ")) }),
+		ofStage("uncertain_percentiles", func(s *probe.Stage) string {
+			return csvText(strings.Join(uncertainPercentiles(s), " "))
+		}),
 		ofStage("started_at", func(s *probe.Stage) string {
 			if s.Started.IsZero() {
 				return ""

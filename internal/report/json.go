@@ -118,6 +118,7 @@ type (
 		WindowStart            float64          `json:"window_start_seconds"`
 		WindowEnd              float64          `json:"window_end_seconds"`
 		Requests               requestsJSON     `json:"requests"`
+		UncertainPercentiles   []string         `json:"uncertain_percentiles"`
 		RequestsPerSecond      *float64         `json:"requests_per_second"`
 		RequestsInterval       *intervalJSON    `json:"requests_per_second_interval"`
 		OutputTokensPerSecond  *float64         `json:"output_tokens_per_second"`
@@ -268,7 +269,8 @@ func encodeStage(s *probe.Stage) stageJSON {
 		StartedAt: encodeTime(s.Started), WindowStart: s.WindowStart.Seconds(), WindowEnd: s.WindowEnd.Seconds(),
 		Requests: requestsJSON{Completed: s.Completed, Failed: s.Failed, Incomplete: s.Incomplete, Retries: s.Retries,
 			Failures: map[probe.Reason]int{}, FailureExamples: map[probe.Reason]string{}},
-		RequestsPerSecond: number(s.RequestsPerSecond), OutputTokensPerSecond: number(s.OutputTokensPerSecond),
+		UncertainPercentiles: uncertainPercentiles(s),
+		RequestsPerSecond:    number(s.RequestsPerSecond), OutputTokensPerSecond: number(s.OutputTokensPerSecond),
 		RequestsInterval: encodeInterval(s.RequestsInterval),
 		InFlight:         number(s.InFlight), IncompleteOutputTokens: s.IncompleteOutputTokens,
 		CachedTokens: s.CachedTokens, TokensByEvents: s.TokensByEvents,
@@ -317,6 +319,18 @@ func findingNames(s *probe.Stage, invalidate bool) []string {
 		}
 	}
 	return names
+}
+
+// uncertainPercentiles returns the keys of the percentiles that as many requests as s completed do not bound. It is these
+// that count, whatever the percentile is of: gaps between the tokens of one request are not independent of each other.
+func uncertainPercentiles(s *probe.Stage) []string {
+	keys := []string{}
+	for _, percent := range []int{1, 5, 10, 25, 50, 75, 90, 95, 99} {
+		if s.Completed < probe.MinSamples(float64(percent)/100) {
+			keys = append(keys, fmt.Sprintf("p%02d", percent))
+		}
+	}
+	return keys
 }
 
 func encodeDistribution(d *probe.Distribution) distributionJSON {

@@ -62,7 +62,7 @@ func TestJSONKeys(t *testing.T) {
 		regression skipped failure objectives`)
 	stage := cycle["stages"].([]any)[1].(map[string]any)
 	has("a stage", stage, `name target_requests_per_second valid invalid_reasons started_at duration_seconds requests
-		requests_per_second output_tokens_per_second`)
+		requests_per_second output_tokens_per_second uncertain_percentiles new_connections`)
 	has("requests", stage["requests"], "completed failed incomplete failures")
 	for key := range strings.FieldsSeq(`prompt_tokens output_tokens request_duration_seconds time_to_first_token_seconds
 		time_to_first_answer_token_seconds inter_token_latency_seconds time_per_output_token_seconds

@@ -2,6 +2,8 @@ package report
 
 import (
 	"bytes"
+	"encoding/csv"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -110,6 +112,34 @@ func TestUncertainPercentiles(t *testing.T) {
 	} {
 		if got := percentiles(&d, requests, timeQuantiles(), 1, 0); got != want {
 			t.Errorf("%d requests: %s, want %s", requests, got, want)
+		}
+	}
+}
+
+// TestUncertainPercentilesAsData: JSON and CSV have for each stage what the mark of the text says.
+func TestUncertainPercentilesAsData(t *testing.T) {
+	for completed, want := range map[int]string{
+		0: "p01 p05 p10 p25 p50 p75 p90 p95 p99", 5: "p01 p05 p10 p25 p50 p75 p90 p95 p99", 6: "p01 p05 p10 p25 p75 p90 p95 p99",
+		13: "p01 p05 p10 p90 p95 p99", 36: "p01 p05 p95 p99", 72: "p01 p99", 367: "p01 p99", 368: "",
+	} {
+		c := &probe.Cycle{Stages: []probe.Stage{{Completed: completed, InterTokenLatency: probe.Distribution{Count: 4000}}}}
+		var cycle struct {
+			Stages []struct {
+				Uncertain []string `json:"uncertain_percentiles"`
+			}
+		}
+		if err := json.Unmarshal(toJSON(t, c), &cycle); err != nil {
+			t.Fatal(err)
+		}
+		if got := cycle.Stages[0].Uncertain; got == nil || strings.Join(got, " ") != want {
+			t.Errorf("%d requests: %q in JSON, want %q", completed, got, want)
+		}
+		rows, err := csv.NewReader(bytes.NewReader(toCSV(t, c))).ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := rows[1][slices.Index(rows[0], "uncertain_percentiles")]; got != want {
+			t.Errorf("%d requests: %q in CSV, want %q", completed, got, want)
 		}
 	}
 }
