@@ -1,10 +1,12 @@
 package openai
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/inferprobe/inferprobe/internal/probe"
 )
@@ -18,13 +20,14 @@ type Calibration struct {
 }
 
 // Calibrate finds out which of enc's extras the server takes, and what its chat template adds to a prompt, with
-// requests for one token each: one where all is well, and one more for each time that a strict server rejects
-// something. appendPrompt is as for Encoder.Append, promptTokens its length by the local tokenizer. record is called
-// with each result, which it must not keep. An error is an *Error, or the cause with which ctx ended.
+// requests for one token each: one where all is well, one more for each time that a strict server rejects something,
+// and up to two where the server is too busy for the moment. appendPrompt is as for Encoder.Append, promptTokens its
+// length by the local tokenizer. record is called with each result, which it must not keep. An error is an *Error, or
+// the cause with which ctx ended.
 func (c *Client) Calibrate(
 	ctx context.Context, enc *Encoder, appendPrompt func(dst []byte) []byte, promptTokens int, record func(*probe.Result),
 ) (Calibration, error) {
-	swapped := false
+	swapped, patience := false, 2
 	for tried := enc; ; {
 		var res probe.Result
 		c.Do(ctx, &probe.Request{
@@ -40,6 +43,13 @@ func (c *Client) Calibrate(
 				Overhead: res.PromptTokens - promptTokens, Counted: res.PromptTokens > 0,
 			}, nil
 		}
+		if patience > 0 && passing(&res) {
+			patience--
+			if !pause(ctx, &res) {
+				return Calibration{}, context.Cause(ctx)
+			}
+			continue
+		}
 		next := tried
 		if rejects(&res) {
 			next = relent(tried, res.Detail, &swapped)
@@ -48,6 +58,28 @@ func (c *Client) Calibrate(
 			return Calibration{}, &Error{Reason: res.Reason, Detail: "a first short request failed: " + res.Detail}
 		}
 		tried = next
+	}
+}
+
+// passing reports whether a failure may be over in a moment.
+func passing(res *probe.Result) bool {
+	switch res.Reason {
+	case probe.ReasonRateLimited, probe.ReasonHTTP5xx, probe.ReasonReset:
+		return true
+	}
+	return false
+}
+
+// pause waits as long as the server asks for, but not for long; it reports false if ctx ended first.
+func pause(ctx context.Context, res *probe.Result) bool {
+	const usual, most = time.Second, 10 * time.Second
+	timer := time.NewTimer(min(cmp.Or(res.RetryTime, usual), most))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
