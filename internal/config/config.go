@@ -69,6 +69,7 @@ type Endpoint struct {
 	APIKeyEnv  string     `mapstructure:"api_key_env"`  // name of a variable
 	Headers    []Header   `mapstructure:"headers"`      // sent with every request
 	TLS        TLS        `mapstructure:"tls"`          // beyond what the system trusts
+	ExtraBody  Object     `mapstructure:"extra_body"`   // fields of every request body beside inferprobe's own
 	Group      string     `mapstructure:"group"`        // endpoints of one group are never measured at the same time
 	Labels     []Label    `mapstructure:"labels"`
 	Objectives Objectives `mapstructure:"objectives"`

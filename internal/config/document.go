@@ -186,6 +186,8 @@ func (d *document) value(n *yaml.Node, t reflect.Type, path string) (any, bool) 
 		return nil, false
 	case t == lengthType && n.Kind == yaml.MappingNode:
 		return d.length(n, path)
+	case t == objectType:
+		return d.object(n, path)
 	case t == lengthType || t == windowType:
 		return d.scalar(n, t, path)
 	case t.Kind() == reflect.Struct:

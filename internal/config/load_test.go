@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -396,6 +397,24 @@ endpoints:
 	}
 }
 
+func TestExtraBody(t *testing.T) {
+	cleanEnv(t)
+	for in, want := range map[string]string{
+		"{}": "", "": "",
+		"{chat_template_kwargs: {enable_thinking: false}, Top_K: 1}": `{"chat_template_kwargs":{"enable_thinking":false},"Top_K":1}`,
+		`{"provider": {"order": ["Azure", "DeepInfra"]}, "a": null}`: `{"provider":{"order":["Azure","DeepInfra"]},"a":null}`,
+		`{temperature: 0.7, seed: 42, top_p: 1, text: "a \"b\" <c>"}`: `{"temperature":0.7,"seed":42,"top_p":1,` +
+			`"text":"a \"b\" \u003cc\u003e"}`,
+		"{logit_bias: {50256: -100}, hex: 0x10, big: 12345678901234567890, on: yes, day: 2024-10-21, list: []}": `{"logit_bias":` +
+			`{"50256":-100},"hex":16,"big":12345678901234567890,"on":"yes","day":"2024-10-21","list":[]}`,
+	} {
+		got := load(t, "endpoints: [{url: http://host/v1, extra_body: "+in+"}]").Endpoints[0].ExtraBody
+		if string(got) != want || want != "" && !json.Valid([]byte(got)) {
+			t.Errorf("%s: got %s, want %s", in, got, want)
+		}
+	}
+}
+
 // runFlags are the flags of `inferprobe run` as it declares them, in every way it could.
 func runFlags(t *testing.T, args ...string) (*pflag.FlagSet, map[string]string) {
 	t.Helper()
@@ -516,6 +535,7 @@ func TestFingerprint(t *testing.T) {
 	same := load(t, "# a comment\nendpoints: [{url: https://host/v1/, sweep: {interval: 360m}}]").Endpoints[0]
 	for _, change := range []string{
 		"sweep: {windows: ['01:00-02:00']}", "headers: [{name: X-Tenant, value: search}]", "tls: {server_name: other}",
+		"extra_body: {top_k: 1}",
 	} {
 		other := load(t, "endpoints: [{url: https://host/v1, "+change+"}]").Endpoints[0]
 		if one.Fingerprint() == other.Fingerprint() {

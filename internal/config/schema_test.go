@@ -34,6 +34,8 @@ type schema struct {
 	Default              any                `json:"default"`
 	OneOf                []*schema          `json:"oneOf"`
 	Pattern              string             `json:"pattern"`
+	PropertyNames        *schema            `json:"propertyNames"`
+	Not                  *schema            `json:"not"`
 }
 
 func readSchema(t *testing.T) *schema {
@@ -117,6 +119,8 @@ func TestSchemaHasTheWords(t *testing.T) {
 		{root.Defs["endpoint"].Properties["api"].Enum, []string{APIChat, APICompletions}},
 		{root.Defs["sweep"].Properties["profile"].Enum, profiles},
 		{root.Defs["guards"].Properties["yield_to_users"].Enum, []string{YieldAuto, YieldNever}},
+		{slices.Sorted(slices.Values(root.Defs["endpoint"].Properties["extra_body"].PropertyNames.Not.Enum)),
+			slices.Sorted(maps.Keys(ownFields()))},
 		{root.Properties["metrics"].Properties["histograms"].Enum, Histograms()},
 	} {
 		if diff := cmp.Diff(tt.want, tt.got); diff != "" {
@@ -200,6 +204,9 @@ func TestExampleWithEverythingSet(t *testing.T) {
 	}
 	if e.TLS != (TLS{ServerName: "llm.internal"}) {
 		t.Errorf("tls: %+v", e.TLS)
+	}
+	if want := Object(`{"chat_template_kwargs":{"enable_thinking":false},"top_k":1}`); e.ExtraBody != want {
+		t.Errorf("extra_body: %s", e.ExtraBody)
 	}
 	if e.Name != "llama-70b" || e.APIKey.Value() != "sk-test" || e.Objectives.ErrorRate != 0.01 || e.Sweep.Cron == "" {
 		t.Errorf("got %+v", e)

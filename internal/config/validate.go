@@ -55,6 +55,7 @@ func (c *checker) endpoint(e *Endpoint, locate locator) {
 	c.key(e)
 	c.headers(e)
 	c.tls(e)
+	c.extraBody(e.ExtraBody)
 	c.labels(e.Labels)
 	c.sweep(&e.Sweep)
 	c.atLeastOrNone("canary.interval", e.Canary.Interval, time.Second)

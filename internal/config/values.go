@@ -74,6 +74,7 @@ var (
 	lengthType   = reflect.TypeFor[Length]()
 	windowType   = reflect.TypeFor[Window]()
 	headerType   = reflect.TypeFor[Header]()
+	objectType   = reflect.TypeFor[Object]()
 )
 
 // parse turns the text of a scalar into a value of type t. The error says what would be right.

@@ -173,7 +173,7 @@ func sameMeasurement(a, b *config.Endpoint) bool {
 		sweep.Interval, sweep.Cron, sweep.Windows = 0, "", nil // when, not what
 		return (&config.Endpoint{
 			URL: e.URL, Headers: e.Headers, TLS: e.TLS, Model: e.Model, Tokenizer: e.Tokenizer, API: e.API,
-			Dialect: e.Dialect, Sweep: sweep,
+			Dialect: e.Dialect, ExtraBody: e.ExtraBody, Sweep: sweep,
 		}).Fingerprint()
 	}
 	return measured(a) == measured(b)

@@ -1,9 +1,11 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/inferprobe/inferprobe/internal/config"
 	"github.com/inferprobe/inferprobe/internal/config/configtest"
+	"github.com/inferprobe/inferprobe/internal/openai"
 	"github.com/inferprobe/inferprobe/internal/probe"
 	"github.com/inferprobe/inferprobe/internal/sim"
 )
@@ -25,8 +28,9 @@ import (
 // gateway stands before a simulator and keeps what it is asked for.
 type gateway struct {
 	*httptest.Server
-	mu    sync.Mutex
-	asked []*http.Request
+	mu     sync.Mutex
+	asked  []*http.Request
+	bodies [][]byte // of those that have one
 }
 
 // newGateway returns a gateway that has not been started.
@@ -38,8 +42,12 @@ func newGateway(t *testing.T) *gateway {
 	}
 	g := &gateway{}
 	g.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
 		g.mu.Lock()
-		g.asked = append(g.asked, r)
+		if g.asked = append(g.asked, r); len(body) > 0 {
+			g.bodies = append(g.bodies, body)
+		}
 		g.mu.Unlock()
 		behind.ServeHTTP(w, r)
 	}))
@@ -144,6 +152,42 @@ endpoints:
 			"inferprobe.yaml": "endpoints: [{url: http://host/v1, headers: [{name: " + name + ", value: a}]}]",
 		})
 		if _, err := h.Load(); err == nil || !strings.Contains(err.Error(), "set by inferprobe itself") {
+			t.Errorf("%s can be configured: %v", name, err)
+		}
+	}
+}
+
+// TestExtraBody: fields of the user's own are in every request body, and none of them can be one of ours.
+func TestExtraBody(t *testing.T) {
+	g := newGateway(t)
+	g.Start()
+	h, folder := startFile(t, `
+endpoints:
+  - {url: "`+g.URL+`/v1", tokenizer: words, extra_body: {chat_template_kwargs: {enable_thinking: false}, Top_K: 1}}
+`, nil)
+	stop := h.serve(t)
+	untilMeasured(t, h)
+	stop()
+	for _, body := range g.bodies {
+		const end = `,"chat_template_kwargs":{"enable_thinking":false},"Top_K":1}`
+		if !bytes.HasSuffix(body, []byte(end)) || !json.Valid(body) {
+			t.Errorf("a body without them: %s", body)
+		}
+	}
+	ours := make(map[string]any)
+	prompt := func(dst []byte) []byte { return dst }
+	for _, dialect := range openai.Dialects() {
+		for _, api := range []openai.API{openai.APIChat, openai.APICompletions} {
+			if err := json.Unmarshal(openai.NewEncoder(api, dialect, "m", "").Append(nil, prompt, 1), &ours); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name := range ours {
+		write(t, folder, map[string]string{
+			"inferprobe.yaml": "endpoints: [{url: http://host/v1, extra_body: {" + name + ": 1}}]",
+		})
+		if _, err := h.Load(); err == nil || !strings.Contains(err.Error(), name+": is set by inferprobe itself") {
 			t.Errorf("%s can be configured: %v", name, err)
 		}
 	}

@@ -41,6 +41,7 @@ func target(e *config.Endpoint, version string) *sweep.Target {
 			OutputTokens: probe.Length(e.Sweep.OutputTokens),
 
 			SharedPrefixTokens: e.Sweep.SharedPrefixTokens,
+			ExtraBody:          string(e.ExtraBody),
 		},
 		Objectives: e.Objectives.Probe(),
 		Guards: sweep.Guards{

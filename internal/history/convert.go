@@ -14,7 +14,7 @@ func fromCycle(c *probe.Cycle) *cycleJSON {
 		Profile: c.Profile,
 		Workload: workloadJSON{API: c.Workload.API, Tokenizer: c.Workload.Tokenizer,
 			PromptTokens: lengthJSON(c.Workload.PromptTokens), OutputTokens: lengthJSON(c.Workload.OutputTokens),
-			SharedPrefixTokens: c.Workload.SharedPrefixTokens},
+			SharedPrefixTokens: c.Workload.SharedPrefixTokens, ExtraBody: c.Workload.ExtraBody},
 		Limits: limitsJSON{MaxDuration: seconds(c.MaxDuration), MaxRequests: c.MaxRequests},
 		Objectives: objectivesJSON{
 			TimeToFirstTokenP90:  seconds(c.Objectives.TimeToFirstTokenP90),
@@ -45,7 +45,7 @@ func toCycle(j *cycleJSON) (*probe.Cycle, error) {
 		Profile: j.Profile,
 		Workload: probe.Workload{API: j.Workload.API, Tokenizer: j.Workload.Tokenizer,
 			PromptTokens: probe.Length(j.Workload.PromptTokens), OutputTokens: probe.Length(j.Workload.OutputTokens),
-			SharedPrefixTokens: j.Workload.SharedPrefixTokens},
+			SharedPrefixTokens: j.Workload.SharedPrefixTokens, ExtraBody: j.Workload.ExtraBody},
 		MaxDuration: time.Duration(j.Limits.MaxDuration), MaxRequests: j.Limits.MaxRequests,
 		Objectives: probe.Objectives{
 			TimeToFirstTokenP90:  time.Duration(j.Objectives.TimeToFirstTokenP90),

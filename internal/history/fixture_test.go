@@ -131,8 +131,8 @@ func sweepCycle(endpoint string, started time.Time, samples int) *probe.Cycle {
 	}
 	c := cycleAt(endpoint, started)
 	c.Profile, c.MaxDuration, c.Server, c.Fingerprint = probe.ProfileSweep, 2*time.Minute, "vllm 0.32.0", "4b1d6f3e"
-	c.Workload = probe.Workload{API: "chat", SharedPrefixTokens: 128, Tokenizer: "org/model", PromptTokens: probe.Length{Mean: 512},
-		OutputTokens: probe.Length{Mean: 128}}
+	c.Workload = probe.Workload{API: "chat", Tokenizer: "org/model", PromptTokens: probe.Length{Mean: 512},
+		OutputTokens: probe.Length{Mean: 128}, SharedPrefixTokens: 128, ExtraBody: `{"top_k":1}`}
 	c.Objectives = probe.Objectives{TimeToFirstTokenP90: 500 * time.Millisecond, ErrorRate: 0.01}
 	c.Capacity = probe.Capacity{RequestsPerSecond: 20.09, OutputTokensPerSecond: 2565.91,
 		RequestsInterval: probe.Interval{Low: 19.5, High: 20.7}}

@@ -50,6 +50,8 @@ type (
 		OutputTokens lengthJSON `json:"output_tokens"`
 
 		SharedPrefixTokens int `json:"shared_prefix_tokens"`
+
+		ExtraBody string `json:"extra_body,omitempty"` // JSON in a text
 	}
 	lengthJSON struct {
 		Mean     int `json:"mean"`

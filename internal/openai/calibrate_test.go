@@ -52,7 +52,7 @@ func TestCalibrateIsPatient(t *testing.T) {
 			c.send("0\r\n\r\n")
 		})
 		client := newClient(t, server.url(), Options{})
-		got, err := client.Calibrate(t.Context(), NewEncoder(APIChat, DialectVLLM, "m", nil), prompt, 3, ignore)
+		got, err := client.Calibrate(t.Context(), NewEncoder(APIChat, DialectVLLM, "m", ""), prompt, 3, ignore)
 		if (err == nil) != good || got.Counted != good {
 			t.Errorf("busy for %d requests: %+v, %v", busy, got, err)
 		}
@@ -100,7 +100,7 @@ func TestCalibrate(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			server := strict(t, test.complaint, test.refused...)
 			client := newClient(t, server.url(), Options{})
-			got, err := client.Calibrate(t.Context(), NewEncoder(APIChat, test.dialect, "m", nil), prompt, 10, ignore)
+			got, err := client.Calibrate(t.Context(), NewEncoder(APIChat, test.dialect, "m", ""), prompt, 10, ignore)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -137,7 +137,7 @@ func TestCalibrateErrors(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			server := startRaw(t, test.answer)
 			client := newClient(t, server.url(), Options{})
-			_, err := client.Calibrate(t.Context(), NewEncoder(APIChat, DialectVLLM, "m", nil), prompt, 10, ignore)
+			_, err := client.Calibrate(t.Context(), NewEncoder(APIChat, DialectVLLM, "m", ""), prompt, 10, ignore)
 			var e *Error
 			if !errors.As(err, &e) || e.Reason != test.reason || !strings.Contains(e.Detail, test.detail) {
 				t.Errorf("%#v, want %q, %q", err, test.reason, test.detail)
@@ -161,7 +161,7 @@ func TestCalibrateRecorded(t *testing.T) {
 		replay(c, answer)
 	})
 	client := newClient(t, server.url(), Options{})
-	got, err := client.Calibrate(t.Context(), NewEncoder(APIChat, DialectLMDeploy, "m", nil), prompt, 3, ignore)
+	got, err := client.Calibrate(t.Context(), NewEncoder(APIChat, DialectLMDeploy, "m", ""), prompt, 3, ignore)
 	if err != nil || !cmp.Equal(got.Dropped, []string{"ignore_eos"}) || got.Overhead != 17 {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -173,7 +173,7 @@ func TestCalibrateIsCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(cause)
 	client := newClient(t, server.url(), Options{})
-	if _, err := client.Calibrate(ctx, NewEncoder(APIChat, DialectVLLM, "m", nil), prompt, 3, ignore); err != cause {
+	if _, err := client.Calibrate(ctx, NewEncoder(APIChat, DialectVLLM, "m", ""), prompt, 3, ignore); err != cause {
 		t.Errorf("%v, want the cause", err)
 	}
 }

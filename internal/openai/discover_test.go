@@ -125,8 +125,6 @@ func TestDiscover(t *testing.T) {
 
 func TestDiscoverErrors(t *testing.T) {
 	gone := pages(t, nil)
-	server := httptest.NewServer(nil)
-	server.Close()
 	tls := httptest.NewTLSServer(nil)
 	tls.Config.ErrorLog = discard
 	defer tls.Close()
@@ -143,7 +141,7 @@ func TestDiscoverErrors(t *testing.T) {
 		{"fragment", "http://host/v1#x", "", "", "no fragment"},
 		{"password", "http://user:secret@host/v1", "", "", "carries a user or password"},
 		{"broken", "http://user:secret@ho st/v1", "", "", "cannot be parsed"},
-		{"refused", server.URL, "", probe.ReasonConnect, "refused"},
+		{"refused", "http://127.0.0.1:1", "", probe.ReasonConnect, "refused"},
 		{"no such host", "http://no..such.host/", "", probe.ReasonDNS, "no such host"},
 		{"certificate", tls.URL, "", probe.ReasonTLS, "certificate"},
 		{"401", pages(t, map[string]string{"/v1/models": `401{"error":"bad keys sk-geheim, Geheimnis"}`}), "m",

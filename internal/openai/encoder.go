@@ -67,7 +67,7 @@ func extrasOf(api API, d Dialect) []string {
 type Encoder struct {
 	api    API
 	model  string
-	fields json.RawMessage
+	fields string
 	extras []string
 
 	beforePrompt []byte // up to the prompt's opening quote
@@ -77,12 +77,12 @@ type Encoder struct {
 }
 
 // NewEncoder returns the encoder of a dialect's bodies. They end with the fields of a JSON object without white space
-// around it, which has none that the encoder sets itself; nil for none.
-func NewEncoder(api API, dialect Dialect, model string, fields json.RawMessage) *Encoder {
+// around it, which has none that the encoder sets itself; "" for none.
+func NewEncoder(api API, dialect Dialect, model string, fields string) *Encoder {
 	return newEncoder(api, model, fields, extrasOf(api, dialect))
 }
 
-func newEncoder(api API, model string, fields json.RawMessage, extras []string) *Encoder {
+func newEncoder(api API, model, fields string, extras []string) *Encoder {
 	e := &Encoder{api: api, model: model, fields: fields, extras: extras}
 	name, err := json.Marshal(model)
 	if err != nil {

@@ -17,7 +17,7 @@ func TestBodies(t *testing.T) {
 	var got bytes.Buffer
 	for _, dialect := range Dialects() {
 		for _, api := range []API{APIChat, APICompletions} {
-			body := NewEncoder(api, dialect, "org/model", nil).Append(nil, prompt, 128)
+			body := NewEncoder(api, dialect, "org/model", "").Append(nil, prompt, 128)
 			var decoded map[string]any
 			if err := json.Unmarshal(body, &decoded); err != nil {
 				t.Fatalf("%s %s: %v", dialect, api, err)
@@ -48,7 +48,7 @@ func TestFields(t *testing.T) {
 	const fields = `{"chat_template_kwargs":{"enable_thinking":false},"top_k":1}`
 	const end = `,"max_tokens":5,"min_tokens":5,"ignore_eos":true,` +
 		`"chat_template_kwargs":{"enable_thinking":false},"top_k":1}`
-	e := NewEncoder(APIChat, DialectVLLM, "m", json.RawMessage(fields))
+	e := NewEncoder(APIChat, DialectVLLM, "m", fields)
 	if body := string(e.Append(nil, prompt, 5)); !strings.HasSuffix(body, end) {
 		t.Error(body)
 	}
@@ -56,15 +56,15 @@ func TestFields(t *testing.T) {
 	if want := `"stream":true,"max_tokens":5,` + fields[1:]; !strings.HasSuffix(least, want) {
 		t.Error(least)
 	}
-	none := NewEncoder(APIChat, DialectVLLM, "m", json.RawMessage(`{}`)).Append(nil, prompt, 5)
-	if want := NewEncoder(APIChat, DialectVLLM, "m", nil).Append(nil, prompt, 5); string(none) != string(want) {
+	none := NewEncoder(APIChat, DialectVLLM, "m", `{}`).Append(nil, prompt, 5)
+	if want := NewEncoder(APIChat, DialectVLLM, "m", "").Append(nil, prompt, 5); string(none) != string(want) {
 		t.Errorf("%s", none)
 	}
 }
 
 func TestWithPrefixCache(t *testing.T) {
 	for _, dialect := range Dialects() {
-		e := NewEncoder(APIChat, dialect, "m", nil)
+		e := NewEncoder(APIChat, dialect, "m", "")
 		got := string(e.WithPrefixCache().Append(nil, prompt, 5))
 		if want := strings.Replace(string(e.Append(nil, prompt, 5)), `,"cache_prompt":false`, "", 1); got != want {
 			t.Errorf("%s: %s", dialect, got)
@@ -75,21 +75,21 @@ func TestWithPrefixCache(t *testing.T) {
 func TestModelNameIsEscaped(t *testing.T) {
 	const name = "a\"b\\c\n<é>"
 	var body struct{ Model string }
-	err := json.Unmarshal(NewEncoder(APIChat, DialectVLLM, name, nil).Append(nil, prompt, 1), &body)
+	err := json.Unmarshal(NewEncoder(APIChat, DialectVLLM, name, "").Append(nil, prompt, 1), &body)
 	if err != nil || body.Model != name {
 		t.Errorf("model %q, %v; want %q", body.Model, err, name)
 	}
 }
 
 func TestAppendKeepsWhatIsThere(t *testing.T) {
-	e := NewEncoder(APICompletions, DialectGeneric, "m", nil)
+	e := NewEncoder(APICompletions, DialectGeneric, "m", "")
 	if got := string(e.Append([]byte("before"), prompt, 7)); got != "before"+string(e.Append(nil, prompt, 7)) {
 		t.Errorf("%s", got)
 	}
 }
 
 func TestAppendAllocatesNothing(t *testing.T) {
-	e := NewEncoder(APIChat, DialectVLLM, "org/model", json.RawMessage(`{"top_k":1}`))
+	e := NewEncoder(APIChat, DialectVLLM, "org/model", `{"top_k":1}`)
 	buffer := e.Append(nil, prompt, 128)
 	if allocs := testing.AllocsPerRun(100, func() { buffer = e.Append(buffer[:0], prompt, 128) }); allocs != 0 {
 		t.Errorf("%v allocations, want none", allocs)
@@ -97,7 +97,7 @@ func TestAppendAllocatesNothing(t *testing.T) {
 }
 
 func TestWithout(t *testing.T) {
-	e := NewEncoder(APIChat, DialectVLLM, "m", nil)
+	e := NewEncoder(APIChat, DialectVLLM, "m", "")
 	const usage, continuous = `,"stream_options":{"include_usage":true}`,
 		`,"stream_options":{"include_usage":true,"continuous_usage_stats":true}`
 	for _, test := range []struct {

@@ -41,6 +41,8 @@ type Workload struct {
 	// SharedPrefixTokens is with how many tokens, the same ones, every prompt of the cycle begins: what a prefix cache
 	// then saves is what is measured. 0 = prompts are unique from their first token.
 	SharedPrefixTokens int
+	// ExtraBody has the fields of every request body beside those of the API, a JSON object without white space; "" = none.
+	ExtraBody string
 }
 
 // Length is a number of tokens with the spread that GuideLLM v0.1 knew. Without Variance lengths are Mean, or uniform in

@@ -362,6 +362,7 @@ func TestFingerprint(t *testing.T) {
 		"tokenizer":      {func(c *probe.Cycle) { c.Workload.Tokenizer = "x" }, false},
 		"prompt length":  {func(c *probe.Cycle) { c.Workload.PromptTokens.Mean++ }, false},
 		"shared prefix":  {func(c *probe.Cycle) { c.Workload.SharedPrefixTokens++ }, false},
+		"extra body":     {func(c *probe.Cycle) { c.Workload.ExtraBody = `{"top_k":1}` }, false},
 		"prompt spread":  {func(c *probe.Cycle) { c.Workload.PromptTokens.Variance++ }, false},
 		"output length":  {func(c *probe.Cycle) { c.Workload.OutputTokens.Max++ }, false},
 		"profile":        {func(c *probe.Cycle) { c.Profile = probe.ProfileSynchronous }, false},

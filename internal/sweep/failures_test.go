@@ -234,7 +234,7 @@ func overload(t *testing.T) *probe.Result {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	encoder := openai.NewEncoder(openai.APIChat, openai.DialectGeneric, sim.DefaultModel, nil)
+	encoder := openai.NewEncoder(openai.APIChat, openai.DialectGeneric, sim.DefaultModel, "")
 	pool := wordPool(t)
 	var refused *probe.Result
 	engine := load.Engine{
@@ -295,7 +295,7 @@ func send(ctx context.Context, t *testing.T, o openai.Options) *probe.Result {
 }
 
 func sendBy(ctx context.Context, t *testing.T, client *openai.Client) *probe.Result {
-	encoder := openai.NewEncoder(openai.APIChat, openai.DialectGeneric, sim.DefaultModel, nil)
+	encoder := openai.NewEncoder(openai.APIChat, openai.DialectGeneric, sim.DefaultModel, "")
 	generator := wordPool(t).Generator(1)
 	prompt := func(dst []byte) []byte { return generator.Append(dst, 32) }
 	r := new(probe.Result)

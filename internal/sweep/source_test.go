@@ -16,7 +16,7 @@ func newTestSource(t *testing.T, tok *prompttest.Words) *source {
 		API: "chat", PromptTokens: probe.Length{Mean: 20, Min: 10, Max: 30},
 		OutputTokens: probe.Length{Mean: 8, Min: 4, Max: 12},
 	}
-	encoder := openai.NewEncoder(openai.APIChat, openai.DialectGeneric, "model", nil)
+	encoder := openai.NewEncoder(openai.APIChat, openai.DialectGeneric, "model", "")
 	return newSource(encoder, prompttest.Pool(t, tok), w, 1)
 }
 

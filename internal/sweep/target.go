@@ -2,7 +2,6 @@ package sweep
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,12 +17,11 @@ import (
 // Target says what to measure.
 type Target struct {
 	Name       string
-	Client     openai.Options  // how to reach it; BaseURL as the user wrote it
-	Model      string          // "" = the first that the server lists
-	Dialect    openai.Dialect  // "" = detect
-	Tokenizer  string          // "" = the model's name
-	Fields     json.RawMessage // of every request body, beside those that we set; a compact JSON object, nil for none
-	Workload   probe.Workload  // API and Tokenizer are filled in
+	Client     openai.Options // how to reach it; BaseURL as the user wrote it
+	Model      string         // "" = the first that the server lists
+	Dialect    openai.Dialect // "" = detect
+	Tokenizer  string         // "" = the model's name
+	Workload   probe.Workload // API and Tokenizer are filled in
 	Objectives probe.Objectives
 	Guards     Guards
 	Plan       Plan
@@ -92,7 +90,7 @@ func (r *ready) find(
 	if r.client, err = openai.New(opts); err != nil {
 		return failure(ctx, probe.CycleDiscovery, err)
 	}
-	encoder := openai.NewEncoder(openai.API(t.Workload.API), server.Dialect, server.Model.ID, t.Fields)
+	encoder := openai.NewEncoder(openai.API(t.Workload.API), server.Dialect, server.Model.ID, t.Workload.ExtraBody)
 	if r.workload.SharedPrefixTokens > 0 {
 		encoder = encoder.WithPrefixCache()
 	}
