@@ -37,6 +37,7 @@ type stream struct {
 	usage   usage     // the last non-zero value of each
 	timings usage
 
+	stray     []byte // what came and is no event, where no event came
 	ended     bool   // with [DONE], or the stream's end in order
 	cut       error  // what cut it off
 	problem   string // an error event's message, or what is malformed
@@ -59,7 +60,7 @@ func (a *attempt) read(body io.Reader) *stream {
 		e, err := reader.Next()
 		switch {
 		case err == io.EOF: //nolint:errorlint // Next does not wrap it
-			s.ended = true
+			s.ended, s.stray = true, bytes.Clone(reader.Stray())
 		case err != nil:
 			s.cut = err
 			s.malformed = errors.Is(err, sse.ErrTooLong) || errors.Is(err, sse.ErrTooManyLong)

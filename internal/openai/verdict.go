@@ -112,18 +112,24 @@ func (a *attempt) notAStream(response *http.Response, body io.Reader) {
 		a.interrupted(cause)
 		return
 	}
-	var d decoder
-	switch kind := response.Header.Get("Content-Type"); {
+	switch {
 	case len(text) == 0 && err != nil:
 		a.fail(probe.ReasonTruncated, "the answer was cut off before its first byte: %v", err)
 	case len(text) == 0:
 		a.fail(probe.ReasonEmpty, "an empty answer with status %d", response.StatusCode)
-	case d.decode(text) && d.event.err:
-		a.fail(probe.ReasonErrorEvent, "%s", messageOf(text))
 	default:
-		a.fail(probe.ReasonNotAStream, "%s instead of an event stream: %s", kindName(kind),
-			bodyMessage(response.Header, text))
+		a.document(kindName(response.Header.Get("Content-Type")), bodyMessage(response.Header, text), text)
 	}
+}
+
+// document is a success with text that is no event stream, and with what it has to say.
+func (a *attempt) document(kind, message string, text []byte) {
+	var d decoder
+	if d.decode(text) && d.event.err {
+		a.fail(probe.ReasonErrorEvent, "%s", messageOf(text))
+		return
+	}
+	a.fail(probe.ReasonNotAStream, "%s instead of an event stream: %s", kind, message)
 }
 
 func kindName(contentType string) string {
@@ -159,6 +165,8 @@ func (a *attempt) judge(s *stream) {
 		res.Outcome = probe.Completed
 	case cause != nil:
 		a.interrupted(cause)
+	case s.ended && s.events == 0 && len(s.stray) > 0:
+		a.document("text", bodyMessage(nil, s.stray), s.stray)
 	case s.ended && s.events == 0:
 		a.fail(probe.ReasonEmpty, "the stream ended without a token and without a finish reason")
 	default:

@@ -25,6 +25,7 @@ const (
 	initialBuffer = 4 << 10   // enough for a stream whose events come one by one
 	busyBuffer    = 32 << 10  // of a stream of which more waits than one read takes
 	keptBuffer    = 256 << 10 // a buffer that grew beyond this is not kept for the next stream
+	maxStray      = 4 << 10   // bytes of lines that are none of the standard
 	minRead       = 512       // below this much room the buffer is compacted or grows
 	maxEmptyReads = 100       // as bufio's
 	byteOrderMark = "\xef\xbb\xbf"
@@ -70,6 +71,7 @@ type Reader struct {
 	name       []byte
 
 	comments int
+	stray    []byte
 	next     Event // what Next returns; its time is that of the last read with data
 }
 
@@ -89,14 +91,14 @@ func (r *Reader) Reset(src io.Reader, stamp func() (at time.Time, lag time.Durat
 	if r.placed {
 		<-r.places
 	}
-	buf, joined, name := r.buf, r.joined[:0], r.name[:0]
+	buf, joined, name, stray := r.buf, r.joined[:0], r.name[:0], r.stray[:0]
 	if len(buf) == 0 || len(buf) > keptBuffer {
 		buf = make([]byte, initialBuffer)
 	}
 	if cap(joined) > keptBuffer {
 		joined = nil
 	}
-	*r = Reader{src: src, stamp: stamp, max: MaxEvent, buf: buf, joined: joined, name: name}
+	*r = Reader{src: src, stamp: stamp, max: MaxEvent, buf: buf, joined: joined, name: name, stray: stray}
 }
 
 // SetReadSize bounds each read of the stream to n bytes from now on; 0 reads as much as there is room for.
@@ -121,6 +123,10 @@ func (r *Reader) place() bool {
 
 // Comments returns how many comment lines were read.
 func (r *Reader) Comments() int { return r.comments }
+
+// Stray returns the first lines that are none of the standard's, which ignores them: a stream that has such, and no
+// events, is something else. It is valid until the next Reset.
+func (r *Reader) Stray() []byte { return r.stray }
 
 // Next returns the next event that carries data. It is valid until the next call. At the end of the stream the error is
 // io.EOF; any other error of the stream discards an event that it cuts.
@@ -263,6 +269,8 @@ func (r *Reader) parse(start, end int) {
 		r.addData(value, end)
 	case string(field) == "event":
 		r.name = append(r.name[:0], r.buf[value:end]...)
+	case string(field) != "id" && string(field) != "retry" && len(r.stray) < maxStray:
+		r.stray = append(append(r.stray, line[:min(len(line), maxStray-len(r.stray))]...), '\n')
 	}
 }
 

@@ -296,6 +296,23 @@ func TestEndlessCommentsNeedNoMemory(t *testing.T) {
 	}
 }
 
+func TestStray(t *testing.T) {
+	for _, test := range []struct{ stream, want string }{
+		{"data: a\n\n: b\n\nid: c\nretry: 1\nevent: d\nid\n\n", ""},
+		{"{\n  \"data\": 1\n}", "{\n  \"data\": 1\n}\n"},
+		{"<p>\n\ndata: a\n\nb", "<p>\nb\n"},
+		{strings.Repeat("a", maxStray-2) + "\nbb\nc", strings.Repeat("a", maxStray-2) + "\nb\n"},
+	} {
+		r := NewReader(strings.NewReader(test.stream), nil)
+		if _, err := readAll(r); err != io.EOF || string(r.Stray()) != test.want {
+			t.Errorf("%.20q: stray %.20q, want %.20q; error %v", test.stream, r.Stray(), test.want, err)
+		}
+		if r.Reset(nil, nil); len(r.Stray()) != 0 {
+			t.Errorf("%.20q: Reset keeps %.20q", test.stream, r.Stray())
+		}
+	}
+}
+
 type stuck struct{}
 
 func (stuck) Read([]byte) (int, error) { return 0, nil }
