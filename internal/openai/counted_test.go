@@ -26,8 +26,12 @@ func TestGathered(t *testing.T) {
 		"a tool call, whose tokens nobody knows": {[]string{
 			`{"choices":[{"delta":{"content":"one"}}]}`, `{"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}`,
 		}, ""},
-		"content in parts": {[]string{`{"choices":[{"delta":{"content":[{"type":"text","text":"a"}]}}]}`}, ""},
-		"nothing":          {nil, ""},
+		"content in parts": {[]string{`{"choices":[{"delta":{"content":[{"type":"text","text":"a"}]}}]}`}, "a"},
+		"reasoning in parts": {[]string{
+			`{"choices":[{"delta":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"a"}]}]}}]}`,
+		}, ""},
+		"parts that are no text": {[]string{`{"choices":[{"delta":{"content":[{"type":"text","text":"a"},{"type":"b"}]}}]}`}, ""},
+		"nothing":                {nil, ""},
 		"too much": {[]string{
 			`{"choices":[{"text":"` + strings.Repeat("a", maxGathered) + `"}]}`, `{"choices":[{"text":"b"}]}`,
 		}, ""},

@@ -101,16 +101,32 @@ func escapeSequence(s string) int {
 
 // messageOf returns the message of an error in JSON, whatever its shape, else the text itself.
 func messageOf(data []byte) string {
-	var value map[string]any
+	var value any
 	if json.Unmarshal(data, &value) != nil {
 		return string(data)
 	}
-	for _, key := range []string{"error", "message", "detail"} {
-		if message := messageIn(value[key]); message != "" {
-			return message
+	return cmp.Or(messageAt(value), string(data))
+}
+
+// messageAt finds the message in what has an error object: at its top, in a choice (OpenRouter), in x_groq, or in a list
+// (Gemini).
+func messageAt(value any) string {
+	switch v := value.(type) {
+	case map[string]any:
+		for _, key := range []string{"error", "message", "detail"} {
+			if message := messageIn(v[key]); message != "" {
+				return message
+			}
+		}
+		return cmp.Or(messageAt(v["choices"]), messageAt(v["x_groq"]))
+	case []any:
+		for _, element := range v {
+			if message := messageAt(element); message != "" {
+				return message
+			}
 		}
 	}
-	return string(data)
+	return ""
 }
 
 // messageIn finds the message in a value of an error object: the value itself, or one inside it.

@@ -19,7 +19,7 @@ type event struct {
 	hasUsage   bool
 	usage      usage
 	timings    usage // llama.cpp's own counts
-	err        bool  // an error, in any of the shapes that servers give it
+	err        bool  // an error, in any of the shapes and places that servers give it
 }
 
 // usage is the server's count of tokens.
@@ -51,10 +51,21 @@ func (e *event) visible() bool { return e.answer || e.reasoning }
 
 // choice is one element of choices; its fields are kept apart so that a key that is given twice counts once.
 type choice struct {
-	content, text, tools        bool
-	reasoning, reasoningContent bool
-	tokenIDs                    int
-	finish                      string
+	content, refusal, text, tools, function bool
+	thinking, reasoning, reasoningContent   bool
+	tokenIDs                                int
+	finish                                  string
+	err                                     bool
+	usage                                   nestedUsage
+}
+
+// part is one element of a content that is a list (Mistral): text or reasoning, which may be empty, or something else.
+type part struct{ text, thinking, worded bool }
+
+// nestedUsage is a usage elsewhere than at the top: in a choice (Moonshot) or in x_groq.
+type nestedUsage struct {
+	usage
+	given bool
 }
 
 // decode reads the JSON of one event into d.event and reports whether it is valid, by the rules of encoding/json. It
@@ -73,7 +84,12 @@ func (d *decoder) decode(data []byte) bool {
 		return false
 	}
 	e := &d.event
-	e.err = e.err || d.errorObject || !e.hasChoices && (d.message || d.detail)
+	e.err = e.err || d.errorObject || d.choiceError || d.groqError || !e.hasChoices && (d.message || d.detail)
+	for _, nested := range [...]*nestedUsage{&d.choiceUsage, &d.groqUsage} {
+		if nested.given && !e.hasUsage {
+			e.usage, e.hasUsage = nested.usage, true
+		}
+	}
 	if e.visible() && d.slots <= maxSlots && d.usages <= 1 && d.details <= 1 {
 		d.shape.learn(data, e, d.slot[:d.slots])
 	}
@@ -102,10 +118,16 @@ type decoder struct {
 // state is what a decoder knows within one event.
 type state struct {
 	choice          choice // the one being read
+	part            part   // of its content, the one being read
+	counts          *usage // the one being read
 	errorObject     bool   // "object" is "error"
+	choiceError     bool   // a choice has an error (OpenRouter)
+	groqError       bool   // x_groq has one
 	message, detail bool   // there is one: without choices that is an error, too
-	slots           int    // places where the next event may differ
-	usages, details int    // how often usage and its completion_tokens_details were given
+	choiceUsage     nestedUsage
+	groqUsage       nestedUsage
+	slots           int // places where the next event may differ
+	usages, details int // how often usage and its completion_tokens_details were given
 }
 
 // mark notes that the next event may differ in data[start:end].
@@ -122,14 +144,16 @@ func topMember(d *decoder, key []byte) bool {
 	case "choices":
 		e.hasChoices = d.is('[')
 		e.choices, e.answer, e.reasoning, e.tokenIDs, e.finish = 0, false, false, 0, ""
+		d.choiceError, d.choiceUsage = false, nestedUsage{}
 		if e.hasChoices {
 			return d.array(choiceElement)
 		}
 	case "usage":
-		e.usage, e.hasUsage = usage{}, d.is('{')
-		d.usages++
-		if e.hasUsage {
-			return d.object(usageMember)
+		return d.usage(&e.usage, &e.hasUsage)
+	case "x_groq":
+		d.groqError, d.groqUsage = false, nestedUsage{}
+		if d.is('{') {
+			return d.object(groqMember)
 		}
 	case "timings":
 		e.timings = usage{}
@@ -144,9 +168,9 @@ func topMember(d *decoder, key []byte) bool {
 		value, ok := d.value()
 		d.errorObject = text(value) == "error"
 		return ok
-	case "message":
+	case "message": // an object is an answer by another protocol, such as Ollama's own
 		value, ok := d.value()
-		d.message = filled(value)
+		d.message = filled(value) && value[0] == '"'
 		return ok
 	case "detail":
 		value, ok := d.value()
@@ -166,9 +190,13 @@ func choiceElement(d *decoder) bool {
 	}
 	e, c := &d.event, &d.choice
 	e.choices++
-	e.answer = e.answer || c.content || c.text || c.tools
-	e.reasoning = e.reasoning || c.reasoning || c.reasoningContent
+	e.answer = e.answer || c.content || c.refusal || c.text || c.tools || c.function
+	e.reasoning = e.reasoning || c.thinking || c.reasoning || c.reasoningContent
 	e.tokenIDs += c.tokenIDs
+	d.choiceError = d.choiceError || c.err
+	if c.usage.given {
+		d.choiceUsage = c.usage
+	}
 	if c.finish != "" {
 		e.finish = c.finish
 	}
@@ -179,7 +207,8 @@ func choiceMember(d *decoder, key []byte) (ok bool) {
 	c := &d.choice
 	switch string(key) {
 	case "delta":
-		c.content, c.tools, c.reasoning, c.reasoningContent = false, false, false, false
+		c.content, c.refusal, c.tools, c.function = false, false, false, false
+		c.thinking, c.reasoning, c.reasoningContent = false, false, false
 		if d.is('{') {
 			return d.object(deltaMember)
 		}
@@ -196,6 +225,11 @@ func choiceMember(d *decoder, key []byte) (ok bool) {
 		value, ok = d.value()
 		c.finish = text(value)
 		return ok
+	case "error":
+		c.err, ok = d.filled()
+		return ok
+	case "usage":
+		return d.usage(&c.usage.usage, &c.usage.given)
 	}
 	return d.skip()
 }
@@ -204,7 +238,13 @@ func deltaMember(d *decoder, key []byte) (ok bool) {
 	c := &d.choice
 	switch string(key) {
 	case "content":
+		c.content, c.thinking = false, false
+		if d.is('[') {
+			return d.array(contentPart)
+		}
 		c.content, ok = d.output(false)
+	case "refusal":
+		c.refusal, ok = d.output(false)
 	case "reasoning":
 		c.reasoning, ok = d.output(c.reasoningContent)
 	case "reasoning_content":
@@ -212,6 +252,37 @@ func deltaMember(d *decoder, key []byte) (ok bool) {
 	case "tool_calls":
 		c.tools, ok = d.filled()
 		d.partial = d.partial || c.tools
+	case "function_call": // what came before tool_calls
+		c.function, ok = d.filled()
+		d.partial = d.partial || c.function
+	default:
+		ok = d.skip()
+	}
+	return ok
+}
+
+func contentPart(d *decoder) bool {
+	c := &d.choice
+	d.part = part{}
+	start := d.i
+	if d.is('{') && !d.object(partMember) || d.i == start && !d.skip() {
+		return false
+	}
+	other := !d.part.worded && filled(d.data[start:d.i])
+	d.partial = d.partial || d.part.thinking || other
+	c.content = c.content || d.part.text || other
+	c.thinking = c.thinking || d.part.thinking
+	return true
+}
+
+func partMember(d *decoder, key []byte) (ok bool) {
+	switch string(key) {
+	case "text":
+		d.part.worded = true
+		d.part.text, ok = d.output(false)
+	case "thinking":
+		d.part.worded = true
+		d.part.thinking, ok = d.filled()
 	default:
 		ok = d.skip()
 	}
@@ -223,8 +294,30 @@ func tokenElement(d *decoder) bool {
 	return d.skip()
 }
 
+func groqMember(d *decoder, key []byte) (ok bool) {
+	switch string(key) {
+	case "usage":
+		return d.usage(&d.groqUsage.usage, &d.groqUsage.given)
+	case "error":
+		d.groqError, ok = d.filled()
+		return ok
+	}
+	return d.skip()
+}
+
+// usage reads a value into u, and into given whether it is a usage.
+func (d *decoder) usage(u *usage, given *bool) bool {
+	*u, *given = usage{}, d.is('{')
+	d.usages++
+	if !*given {
+		return d.skip()
+	}
+	d.counts = u
+	return d.object(usageMember)
+}
+
 func usageMember(d *decoder, key []byte) (ok bool) {
-	u := &d.event.usage
+	u := d.counts
 	switch string(key) {
 	case "prompt_tokens":
 		u.prompt, ok = d.count()
@@ -257,7 +350,7 @@ func promptDetailsMember(d *decoder, key []byte) (ok bool) {
 	if string(key) != "cached_tokens" {
 		return d.skip()
 	}
-	d.event.usage.cached, ok = d.count()
+	d.counts.cached, ok = d.count()
 	return ok
 }
 
@@ -265,7 +358,7 @@ func completionDetailsMember(d *decoder, key []byte) (ok bool) {
 	if string(key) != "reasoning_tokens" {
 		return d.skip()
 	}
-	d.event.usage.reasoning, ok = d.running(slotReasoning)
+	d.counts.reasoning, ok = d.running(slotReasoning)
 	return ok
 }
 

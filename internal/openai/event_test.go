@@ -22,7 +22,15 @@ var events = []struct {
 	{"content", `{"choices":[{"delta":{"content":"a"}}]}`, event{hasChoices: true, choices: 1, answer: true}},
 	{"content in parts", `{"choices":[{"delta":{"content":[{"type":"text","text":"a"}]}}]}`,
 		event{hasChoices: true, choices: 1, answer: true}},
+	{"content in parts without text", `{"choices":[{"delta":{"content":["",{"type":"text","text":""},{},1]}}]}`,
+		event{hasChoices: true, choices: 1}},
+	{"content in a part that is no text", `{"choices":[{"delta":{"content":[{"type":"image_url","image_url":{}}]}}]}`,
+		event{hasChoices: true, choices: 1, answer: true}},
+	{"reasoning in parts", `{"choices":[{"delta":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"a"}]}]}}]}`,
+		event{hasChoices: true, choices: 1, reasoning: true}},
 	{"no parts", `{"choices":[{"delta":{"content":[ ]}}]}`, event{hasChoices: true, choices: 1}},
+	{"refusal", `{"choices":[{"delta":{"content":null,"refusal":"a"}}]}`,
+		event{hasChoices: true, choices: 1, answer: true}},
 	{"escaped content", `{"choices":[{"delta":{"content":"\u00e4\n"}}]}`,
 		event{hasChoices: true, choices: 1, answer: true}},
 	{"escaped key", `{"choices":[{"d\u0065lta":{"cont\u0065nt":"a"}}]}`,
@@ -32,6 +40,8 @@ var events = []struct {
 	{"reasoning_content", `{"choices":[{"delta":{"reasoning_content":"a"}}]}`,
 		event{hasChoices: true, choices: 1, reasoning: true}},
 	{"tool call", `{"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}`,
+		event{hasChoices: true, choices: 1, answer: true}},
+	{"function call", `{"choices":[{"delta":{"function_call":{"arguments":""}}}]}`,
 		event{hasChoices: true, choices: 1, answer: true}},
 	{"text", `{"choices":[{"text":"a","finish_reason":"length"}]}`,
 		event{hasChoices: true, choices: 1, answer: true, finish: "length"}},
@@ -48,6 +58,13 @@ var events = []struct {
 		event{hasChoices: true, hasUsage: true, usage: usage{prompt: 1, completion: 20, reasoningFlat: 3}}},
 	{"odd counts", `{"usage":{"prompt_tokens":-1,"completion_tokens":"6","prompt_tokens_details":{"cached_tokens":1e99}}}`,
 		event{hasUsage: true}},
+	{"usage in a choice", `{"choices":[{"usage":{"completion_tokens":1}},{"usage":{"completion_tokens":2}},{"usage":null}]}`,
+		event{hasChoices: true, choices: 3, hasUsage: true, usage: usage{completion: 2}}},
+	{"usage in x_groq", `{"x_groq":{"id":"a","usage":{"prompt_tokens":3,"completion_tokens":2}},"choices":[],"usage":null}`,
+		event{hasChoices: true, hasUsage: true, usage: usage{prompt: 3, completion: 2}}},
+	{"usage in three places", `{"x_groq":{"usage":{"completion_tokens":3}},"choices":[{"usage":{"completion_tokens":2}}],` +
+		`"usage":{"completion_tokens":1}}`,
+		event{hasChoices: true, choices: 1, hasUsage: true, usage: usage{completion: 1}}},
 	{"null usage", `{"choices":[],"usage":null}`, event{hasChoices: true}},
 	{"timings", `{"choices":[],"timings":{"cache_n":1,"prompt_n":24,"prompt_ms":4.5,"predicted_n":6}}`,
 		event{hasChoices: true, timings: usage{prompt: 24, completion: 6, cached: 1}}},
@@ -55,11 +72,16 @@ var events = []struct {
 		`"choices":[{"text":"a","text":"","delta":{"content":"a"},"delta":{}}]}`,
 		event{hasChoices: true, choices: 1}},
 	{"error object", `{"error":{"message":"a"}}`, event{err: true}},
+	{"error in a choice", `{"choices":[{"delta":{},"finish_reason":"error","error":{"message":"a"}},{"error":null}]}`,
+		event{hasChoices: true, choices: 2, finish: "error", err: true}},
+	{"error in x_groq", `{"choices":[{"finish_reason":"stop"}],"x_groq":{"error":"a"}}`,
+		event{hasChoices: true, choices: 1, finish: "stop", err: true}},
 	{"error string", `{"error":"a","error_type":"b"}`, event{err: true}},
 	{"null error", `{"error":null,"choices":[]}`, event{hasChoices: true}},
 	{"no error", `{"error":"","choices":[]}`, event{hasChoices: true}},
 	{"flat error", `{"object":"error","message":"a"}`, event{err: true}},
 	{"detail", `{"detail":[{"msg":"a"}]}`, event{err: true}},
+	{"message of another protocol", `{"message":{"role":"assistant","content":"a"},"done":false}`, event{}},
 	{"message beside choices", `{"choices":[],"message":"a"}`, event{hasChoices: true}},
 	{"null", `null`, event{}},
 	{"string", `"a"`, event{}},
@@ -119,30 +141,42 @@ func referenceDecode(data []byte) (e event, valid bool) {
 	}
 	list, ok := top["choices"].([]any)
 	e.hasChoices = ok
+	groq, _ := top["x_groq"].(map[string]any)
+	e.usage, e.hasUsage = referenceUsage(groq)
 	for _, element := range list {
 		referenceChoice(element, &e)
 	}
-	if u, ok := top["usage"].(map[string]any); ok {
-		e.hasUsage = true
-		e.usage = usage{
-			prompt: number(u["prompt_tokens"]), completion: number(u["completion_tokens"]),
-			reasoningFlat: number(u["reasoning_tokens"]),
-		}
-		if details, ok := u["prompt_tokens_details"].(map[string]any); ok {
-			e.usage.cached = number(details["cached_tokens"])
-		}
-		if details, ok := u["completion_tokens_details"].(map[string]any); ok {
-			e.usage.reasoning = number(details["reasoning_tokens"])
-		}
+	if u, ok := referenceUsage(top); ok {
+		e.usage, e.hasUsage = u, true
 	}
 	if timings, ok := top["timings"].(map[string]any); ok {
 		e.timings = usage{
 			prompt: number(timings["prompt_n"]), cached: number(timings["cache_n"]), completion: number(timings["predicted_n"]),
 		}
 	}
-	e.err = something(top["error"]) || top["error"] == true || top["object"] == "error" ||
-		!e.hasChoices && (something(top["message"]) || something(top["detail"]))
+	message, _ := top["message"].(string)
+	e.err = e.err || something(groq["error"]) || something(top["error"]) || top["error"] == true ||
+		top["object"] == "error" || !e.hasChoices && (message != "" || something(top["detail"]))
 	return e, true
+}
+
+// referenceUsage is the usage in what is given.
+func referenceUsage(in map[string]any) (usage, bool) {
+	given, ok := in["usage"].(map[string]any)
+	if !ok {
+		return usage{}, false
+	}
+	u := usage{
+		prompt: number(given["prompt_tokens"]), completion: number(given["completion_tokens"]),
+		reasoningFlat: number(given["reasoning_tokens"]),
+	}
+	if details, ok := given["prompt_tokens_details"].(map[string]any); ok {
+		u.cached = number(details["cached_tokens"])
+	}
+	if details, ok := given["completion_tokens_details"].(map[string]any); ok {
+		u.reasoning = number(details["reasoning_tokens"])
+	}
+	return u, true
 }
 
 func referenceChoice(element any, e *event) {
@@ -152,8 +186,24 @@ func referenceChoice(element any, e *event) {
 	}
 	e.choices++
 	delta, _ := c["delta"].(map[string]any)
-	e.answer = e.answer || something(c["text"]) || something(delta["content"]) || something(delta["tool_calls"])
-	e.reasoning = e.reasoning || something(delta["reasoning"]) || something(delta["reasoning_content"])
+	content, thinking := something(delta["content"]), false
+	if parts, ok := delta["content"].([]any); ok {
+		content = false
+		for _, element := range parts {
+			part, _ := element.(map[string]any)
+			_, hasText := part["text"]
+			_, hasThinking := part["thinking"]
+			content = content || something(part["text"]) || something(element) && !hasText && !hasThinking
+			thinking = thinking || something(part["thinking"])
+		}
+	}
+	e.answer = e.answer || something(c["text"]) || content || something(delta["refusal"]) ||
+		something(delta["tool_calls"]) || something(delta["function_call"])
+	e.reasoning = e.reasoning || thinking || something(delta["reasoning"]) || something(delta["reasoning_content"])
+	e.err = e.err || something(c["error"])
+	if u, ok := referenceUsage(c); ok {
+		e.usage, e.hasUsage = u, true
+	}
 	ids, _ := c["token_ids"].([]any)
 	e.tokenIDs += len(ids)
 	if finish, _ := c["finish_reason"].(string); finish != "" {
@@ -241,6 +291,12 @@ var shapes = []struct {
 	{"two details", `{"usage":{"completion_tokens_details":{"reasoning_tokens":0},"completion_tokens_details":{}},` +
 		`"choices":[{"text":"a"}]}`, `{"usage":{"completion_tokens_details":{"reasoning_tokens":5},` +
 		`"completion_tokens_details":{}},"choices":[{"text":"a"}]}`, false},
+	{"usage in a choice", `{"choices":[{"text":"a","usage":{"completion_tokens":9}}]}`,
+		`{"choices":[{"text":"b","usage":{"completion_tokens":10}}]}`, true},
+	{"usage in two places", `{"choices":[{"text":"a","usage":{"completion_tokens":9}}],"usage":{"completion_tokens":9}}`,
+		`{"choices":[{"text":"a","usage":{"completion_tokens":10}}],"usage":{"completion_tokens":9}}`, false},
+	{"text in parts", `{"choices":[{"delta":{"content":[{"text":"a"}]}}]}`,
+		`{"choices":[{"delta":{"content":[{"text":"word"}]}}]}`, true},
 	{"too many places", `{"choices":[` + strings.Repeat(`{"text":"a"},`, maxSlots) + `{"text":"a"}]}`,
 		`{"choices":[` + strings.Repeat(`{"text":"a"},`, maxSlots) + `{"text":"b"}]}`, false},
 }

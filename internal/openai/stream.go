@@ -31,7 +31,10 @@ type stream struct {
 	events  int       // that carried output
 	unsaid  int       // of these, not yet told to Request.Events
 	plain   bool      // output came without a count: the server does not count event by event …
-	tokens  int       // … or it does, and has come to so many
+	tokens  int       // … or it does, and has come to so many …
+	zero    bool      // … from none, of which it told, too
+	exact   int       // tokens of all output, as the server counted them arrival by arrival, …
+	inexact bool      // … unless there was one that it did not count
 	thought bool      // there was reasoning text
 	counted int       // tokens of the output by the tokenizer, where the server did not count them
 	usage   usage     // the last non-zero value of each
@@ -139,6 +142,8 @@ func (s *stream) take(a *attempt, reader *sse.Reader, e *sse.Event) bool {
 	case string(e.Name) == "error" || valid && ev.err:
 		s.errorSent, s.problem = true, messageOf(e.Data)
 		return false
+	case !valid && len(bytes.TrimSpace(e.Data)) == 0: // a sign of life
+		return true
 	case !valid && e.Unterminated:
 		s.cut = io.ErrUnexpectedEOF
 		return false
@@ -173,6 +178,7 @@ func (s *stream) take(a *attempt, reader *sse.Reader, e *sse.Event) bool {
 func (s *stream) count(ev *event) (tokens int, known bool) {
 	total := ev.usage.completion
 	s.plain = s.plain || ev.visible() && total == 0
+	s.zero = s.zero || ev.choices > 0 && ev.usage.prompt > 0 && total == 0
 	if total > 0 && ev.choices > 0 && !s.plain && (ev.visible() || s.counting(ev)) {
 		tokens, known = max(0, total-s.tokens), true
 		s.tokens = max(s.tokens, total)
@@ -184,9 +190,9 @@ func (s *stream) count(ev *event) (tokens int, known bool) {
 }
 
 // counting reports whether the total of an event without visible output counts what that event holds. Where the answer
-// has ended, or ends with this event and had no total before, it is the total of the answer.
+// has ended, or ends with this event and had no total before, not even of none, it is the total of the answer.
 func (s *stream) counting(ev *event) bool {
-	return s.res.FinishReason == "" && (ev.finish == "" || s.tokens > 0)
+	return s.res.FinishReason == "" && (ev.finish == "" || s.tokens > 0 || s.zero)
 }
 
 // arrive records an event that carries output and reports whether that is a new arrival, or one that came together with
@@ -214,6 +220,8 @@ func (s *stream) arrive(e *sse.Event, tokens int, known bool) (fresh bool) {
 	last.Events++
 	last.Lag = max(last.Lag, e.Lag)
 	last.Tokens += tokens
+	s.exact += tokens
+	s.inexact = s.inexact || !known
 	if s.known = s.known && known; !s.known {
 		last.Tokens = 0
 	}
@@ -261,6 +269,8 @@ func (s *stream) tally() {
 	switch {
 	case total.completion > 0:
 		res.OutputTokens, res.TokenSource = total.completion, probe.TokensFromServer
+	case s.exact > 0 && !s.inexact: // by their ids
+		res.OutputTokens, res.TokenSource = s.exact, probe.TokensFromServer
 	case s.counted > 0:
 		res.OutputTokens, res.TokenSource = s.counted, probe.TokensFromTokenizer
 	case s.events > 0:

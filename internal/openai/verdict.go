@@ -21,11 +21,11 @@ const (
 	maxFinish    = 64       // bytes of a finish reason
 )
 
-// whole reports whether a finish reason means a whole answer. Beside OpenAI's own words there are TGI's and those of
-// servers that pass their engine's on.
+// whole reports whether a finish reason means a whole answer. Beside OpenAI's own words there are TGI's, Mistral's for
+// a context that is full, and those of servers that pass their engine's on.
 func whole(finish string) bool {
 	switch finish {
-	case "stop", "length", "tool_calls", "function_call", "eos_token", "stop_sequence", "eos":
+	case "stop", "length", "tool_calls", "function_call", "eos_token", "stop_sequence", "eos", "model_length":
 		return true
 	}
 	return false
@@ -38,7 +38,7 @@ func (a *attempt) answer(response *http.Response) {
 		a.refused(response)
 		return
 	}
-	if encoding := response.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+	if encoding := response.Header.Get("Content-Encoding"); compressed(encoding) {
 		a.fail(probe.ReasonMalformed, "the answer is compressed (%s) although that was refused: a proxy that compresses "+
 			"a stream holds its tokens back, so their times mean nothing", encoding)
 		return
@@ -51,6 +51,11 @@ func (a *attempt) answer(response *http.Response) {
 	s := a.read(body)
 	s.tally()
 	a.judge(s)
+}
+
+// compressed reports whether a content coding is one. Some frameworks send "none", which keeps proxies from compressing.
+func compressed(encoding string) bool {
+	return encoding != "" && !strings.EqualFold(encoding, "identity") && !strings.EqualFold(encoding, "none")
 }
 
 // refused is an answer with a status that is no success.

@@ -264,16 +264,79 @@ type referenceEvent struct {
 		TokenIDs     []int   `json:"token_ids"`
 		FinishReason *string `json:"finish_reason"`
 		Delta        struct {
-			Content, Reasoning *string
+			Content            json.RawMessage // a string, or parts
+			Reasoning, Refusal *string
 			ReasoningContent   *string           `json:"reasoning_content"`
 			ToolCalls          []json.RawMessage `json:"tool_calls"`
+			FunctionCall       json.RawMessage   `json:"function_call"`
+		}
+		Usage *referenceCounts
+		Error json.RawMessage
+	}
+	Usage *referenceCounts
+	Groq  struct {
+		Usage *referenceCounts
+		Error string
+	} `json:"x_groq"`
+	Error json.RawMessage
+}
+
+type referencePart struct {
+	Text     string
+	Thinking []json.RawMessage
+}
+
+type referenceCounts struct {
+	Prompt     int `json:"prompt_tokens"`
+	Completion int `json:"completion_tokens"`
+}
+
+func given(value json.RawMessage) bool { return len(value) > 0 && string(value) != "null" }
+
+func (ev *referenceEvent) failed() bool {
+	failed := given(ev.Error) || ev.Groq.Error != ""
+	for _, c := range ev.Choices {
+		failed = failed || given(c.Error)
+	}
+	return failed
+}
+
+func (ev *referenceEvent) token() bool {
+	for _, c := range ev.Choices {
+		for _, s := range []*string{c.Text, c.Delta.Reasoning, c.Delta.ReasoningContent, c.Delta.Refusal} {
+			if s != nil && *s != "" {
+				return true
+			}
+		}
+		if len(c.TokenIDs) > 0 || len(c.Delta.ToolCalls) > 0 || given(c.Delta.FunctionCall) {
+			return true
+		}
+		var content string
+		var parts []referencePart
+		if json.Unmarshal(c.Delta.Content, &content) == nil && content != "" {
+			return true
+		}
+		_ = json.Unmarshal(c.Delta.Content, &parts)
+		for _, part := range parts {
+			if part.Text != "" || len(part.Thinking) > 0 {
+				return true
+			}
 		}
 	}
-	Usage *struct {
-		Prompt     int `json:"prompt_tokens"`
-		Completion int `json:"completion_tokens"`
+	return false
+}
+
+func (ev *referenceEvent) counts() referenceCounts {
+	all := []*referenceCounts{ev.Usage, ev.Groq.Usage}
+	for _, c := range ev.Choices {
+		all = append(all, c.Usage)
 	}
-	Error json.RawMessage
+	for _, counts := range all {
+		if counts != nil {
+			return *counts
+		}
+	}
+	return referenceCounts{}
 }
 
 // checkAgainstReference reads a recording a second time, in the plainest way, and compares the times and counts that
@@ -281,12 +344,12 @@ type referenceEvent struct {
 func checkAgainstReference(t *testing.T, r *recording, res *probe.Result) {
 	var first, last, end time.Duration
 	var events, total, running int
-	var continuous bool
+	var zero, continuous bool
 	var body []byte
 	for i := range r.reads { // the events that each read completes are those that the reads before it do not have
 		whole := slices.Concat(readsData(r.reads[:i+1])...)
 		response, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(whole)), nil)
-		if err != nil || response.Header.Get("Content-Type") == "application/json" {
+		if err != nil {
 			continue
 		}
 		now, _ := io.ReadAll(response.Body)
@@ -303,21 +366,19 @@ func checkAgainstReference(t *testing.T, r *recording, res *probe.Result) {
 		for line := range strings.Lines(string(fresh)) {
 			var ev referenceEvent
 			data, isData := strings.CutPrefix(strings.TrimSpace(line), "data:")
-			if !isData || json.Unmarshal([]byte(data), &ev) != nil || len(ev.Error) > 0 && string(ev.Error) != "null" {
+			if !isData || json.Unmarshal([]byte(data), &ev) != nil || ev.failed() {
 				continue
 			}
-			token, finished := false, false
+			token, finished := ev.token(), false
 			for _, c := range ev.Choices {
-				for _, s := range []*string{c.Text, c.Delta.Content, c.Delta.Reasoning, c.Delta.ReasoningContent} {
-					token = token || s != nil && *s != ""
-				}
-				token = token || len(c.TokenIDs) > 0 || len(c.Delta.ToolCalls) > 0
 				finished = finished || c.FinishReason != nil && *c.FinishReason != ""
 			}
-			if ev.Usage != nil && ev.Usage.Completion > 0 {
-				total = ev.Usage.Completion
+			counts := ev.counts()
+			zero = zero || len(ev.Choices) > 0 && counts.Prompt > 0 && counts.Completion == 0
+			if counts.Completion > 0 {
+				total = counts.Completion
 				if len(ev.Choices) > 0 && end == 0 || continuous {
-					continuous = continuous || !finished && (token || events == 0)
+					continuous = continuous || (zero || !finished) && (token || events == 0)
 					token = token || continuous && len(ev.Choices) > 0 && total > running
 					running = total
 				}
