@@ -79,7 +79,7 @@ func newRoot() *cobra.Command {
 		Use:   "inferprobe",
 		Short: "Measure LLM inference endpoints from the outside",
 		Long: `inferprobe sweeps OpenAI-compatible inference endpoints with synthetic load (one request at a time, as many as
-possible, then nine rates between the two), exports every observation to Prometheus and prints a report.
+possible, then nine rates between the two), exports metrics of every request to Prometheus and prints a report.
 
 Try it without an endpoint:   inferprobe demo
 Measure an endpoint once:     inferprobe run --url http://localhost:8000/v1
