@@ -59,6 +59,9 @@ type Engine struct {
 	body   int // bytes of the longest body so far; guarded by source
 	calls  sync.Pool
 	live   Live
+
+	flights  sync.Mutex
+	inFlight []*call // in no order; guarded by flights
 }
 
 // Live counts a running stage's requests as they come and go.
@@ -67,6 +70,18 @@ type Live struct {
 	Finished atomic.Int64
 	InFlight atomic.Int64
 	Events   atomic.Int64 // token events
+}
+
+// Flights calls yield with each request in flight, until it returns false. Meanwhile none of them ends; yield must not
+// keep what it is given.
+func (e *Engine) Flights(yield func(*probe.Flight) bool) {
+	e.flights.Lock()
+	defer e.flights.Unlock()
+	for _, c := range e.inFlight {
+		if !yield(&c.flight) {
+			return
+		}
+	}
 }
 
 // Live returns the counters of the running stage, or of the last one.
@@ -94,8 +109,10 @@ const mostArrivals = 256
 
 // call is one request with its memory, reused from request to request.
 type call struct {
-	req probe.Request
-	res probe.Result
+	req    probe.Request
+	res    probe.Result
+	flight probe.Flight
+	place  int // in Engine.inFlight
 }
 
 // run is the state of one stage.
@@ -310,7 +327,7 @@ func (r *run) prepare(seq uint64, due time.Time) *call {
 		c = new(call)
 	}
 	c.res.Reset()
-	c.req = probe.Request{Seq: seq, Due: due, Body: c.req.Body[:0], Events: &r.live.Events}
+	c.req = probe.Request{Seq: seq, Due: due, Body: c.req.Body[:0], Flight: &c.flight, Events: &r.live.Events}
 	r.source.Lock()
 	defer r.source.Unlock()
 	if !ok && r.body > 0 { // growing step by step would leave twice the memory behind
@@ -333,8 +350,29 @@ func (r *run) fly(c *call) (failed bool, retryAfter time.Duration) {
 }
 
 func (r *run) do(c *call) {
-	defer r.live.InFlight.Add(-1)
+	r.takeOff(c)
+	defer r.land(c)
 	r.Client.Do(r.ctx, &c.req, &c.res)
+}
+
+func (e *Engine) takeOff(c *call) {
+	c.flight.Begin(time.Now())
+	e.flights.Lock()
+	defer e.flights.Unlock()
+	c.place = len(e.inFlight)
+	e.inFlight = append(e.inFlight, c)
+}
+
+// land takes a request out of those in flight before its result is recorded, so that it is never both.
+func (e *Engine) land(c *call) {
+	e.live.InFlight.Add(-1)
+	e.flights.Lock()
+	defer e.flights.Unlock()
+	last := len(e.inFlight) - 1
+	e.inFlight[c.place] = e.inFlight[last]
+	e.inFlight[c.place].place = c.place
+	e.inFlight[last] = nil
+	e.inFlight = e.inFlight[:last]
 }
 
 func (r *run) finish(c *call) {

@@ -138,6 +138,7 @@ func (c *Client) attempt(ctx context.Context, fresh bool, req *probe.Request, re
 
 	fields := [...]http1.Field{{Name: "X-Request-Id", Value: res.ID}, {Name: "Traceparent", Value: parent}}
 	x.Send(c.head, fields[:], req.Body)
+	req.Flight.SentAt(time.Now()) // nearly; Result.Sent is exact
 	response, err := x.Receive(c.head)
 	a.connection()
 	if err != nil {

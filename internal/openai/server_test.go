@@ -180,7 +180,13 @@ func do(t testing.TB, c *Client, n int) *probe.Result {
 	t.Helper()
 	res := new(probe.Result)
 	var events atomic.Int64
-	c.Do(t.Context(), &probe.Request{Body: []byte(`{"stream":true}`), OutputTokens: n, Events: &events}, res)
+	var flight probe.Flight
+	flight.Begin(time.Now())
+	c.Do(t.Context(), &probe.Request{Body: []byte(`{"stream":true}`), OutputTokens: n, Flight: &flight, Events: &events}, res)
+	waited, came := flight.TimeToFirstToken(time.Now())
+	if first, ok := res.TimeToFirstToken(); came != ok || came && waited > first || !came && waited > 0 && res.Sent.IsZero() {
+		t.Errorf("in flight the first token came %v after %v, in the result %v after %v", came, waited, ok, first)
+	}
 	total := 0
 	for i, arrival := range res.Arrivals {
 		total += arrival.Events

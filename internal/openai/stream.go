@@ -160,6 +160,7 @@ func (s *stream) take(a *attempt, reader *sse.Reader, e *sse.Event) bool {
 		if s.events == 0 {
 			reader.SetReadSize(0)
 			a.times.LimitReads(0)
+			a.req.Flight.FirstTokenAt(e.At)
 		}
 		if s.arrive(e, tokens, known) {
 			a.watch.tokenAt(e.At)

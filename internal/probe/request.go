@@ -27,6 +27,7 @@ type Request struct {
 	PromptTokens int       // tokens of the synthetic prompt by the local tokenizer, without any chat template
 	SharedTokens int       // of these, the first ones that all prompts of the cycle share on purpose
 	OutputTokens int       // tokens asked for
+	Flight       *Flight   // where set, told when the request is sent and when its first token comes
 	Events       *atomic.Int64
 	// Events, where set, counts token events as they arrive: live progress, and what the throughput stage settles on.
 }

@@ -2,6 +2,7 @@ package sweep
 
 import (
 	"fmt"
+	"iter"
 	"sync"
 	"time"
 
@@ -43,6 +44,7 @@ const (
 	guardAllFailed = 3  // …but these many failures without one success are enough
 	guardSlowLeast = 3  // requests above the TTFT ceiling before it counts
 	guardSlowShare = 0.1
+	guardLookEvery = 100 * time.Millisecond // at requests in flight
 )
 
 // guard watches one stage. It may be used from many goroutines.
@@ -54,6 +56,7 @@ type guard struct {
 	answered  int // requests that got a first token, or waited for it in vain
 	slow      int // of these, too long
 	lost      int // failures since the last success
+	looked    time.Time
 	reason    string
 	detail    string
 }
@@ -81,19 +84,45 @@ func (g *guard) record(r *probe.Result) {
 	}
 }
 
+// look takes in the requests in flight, which are no result yet: those that have waited for their first token for too
+// long, or did and go on, and those whose first token came in time. It may be called as often as one likes.
+func (g *guard) look(now time.Time, flights iter.Seq[*probe.Flight]) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.TimeToFirstToken == 0 || g.reason != "" || now.Sub(g.looked) < guardLookEvery {
+		return
+	}
+	g.looked = now
+	answered, slow := g.answered, g.slow
+	for f := range flights { // none of which is recorded meanwhile
+		waited, came := f.TimeToFirstToken(now)
+		if waited > g.TimeToFirstToken {
+			slow++
+			came = true
+		}
+		if came {
+			answered++
+		}
+	}
+	g.reason, g.detail = g.judgeFirstTokens(answered, slow)
+}
+
 // judge returns why the stage must end as things stand, or "".
 func (g *guard) judge() (reason, detail string) {
 	finished := g.completed + g.failed
 	enough := finished >= guardRequests || g.completed == 0 && g.failed >= guardAllFailed
-	switch {
-	case g.MaxErrorRate > 0 && enough && float64(g.failed) > g.MaxErrorRate*float64(finished):
+	if g.MaxErrorRate > 0 && enough && float64(g.failed) > g.MaxErrorRate*float64(finished) {
 		return skipErrorRate, fmt.Sprintf("%d of %d requests failed, more than %.3g %%",
 			g.failed, finished, 100*g.MaxErrorRate)
-	case g.TimeToFirstToken > 0 && g.slow >= guardSlowLeast && float64(g.slow) > guardSlowShare*float64(g.answered):
-		return skipTTFT, fmt.Sprintf("%d of %d first tokens took longer than %s",
-			g.slow, g.answered, g.TimeToFirstToken)
 	}
-	return "", ""
+	return g.judgeFirstTokens(g.answered, g.slow)
+}
+
+func (g *guard) judgeFirstTokens(answered, slow int) (reason, detail string) {
+	if g.TimeToFirstToken == 0 || slow < guardSlowLeast || float64(slow) <= guardSlowShare*float64(answered) {
+		return "", ""
+	}
+	return skipTTFT, fmt.Sprintf("%d of %d first tokens took longer than %s", slow, answered, g.TimeToFirstToken)
 }
 
 // trip ends the stage for a reason, unless it has one; "" is none.

@@ -1,11 +1,15 @@
 package sweep
 
 import (
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/inferprobe/inferprobe/internal/probe"
+	"github.com/inferprobe/inferprobe/internal/sim"
+	"github.com/inferprobe/inferprobe/internal/sim/simtest"
 )
 
 func TestGuard(t *testing.T) {
@@ -56,6 +60,106 @@ func TestGuard(t *testing.T) {
 			}
 			if got, detail := g.tripped(); got != test.want || (got != "" && detail == "") {
 				t.Errorf("tripped %q (%s), want %q", got, detail, test.want)
+			}
+		})
+	}
+}
+
+// TestGuardLooksAtRequestsInFlight with a limit of 30 s on first tokens.
+func TestGuardLooksAtRequestsInFlight(t *testing.T) {
+	const limit = 30 * time.Second
+	now := time.Now()
+	flight := func(sent, first time.Duration) *probe.Flight { // so long ago; 0 = not yet
+		f := new(probe.Flight)
+		f.Begin(now.Add(-time.Hour))
+		if sent > 0 {
+			f.SentAt(now.Add(-sent))
+		}
+		if first > 0 {
+			f.FirstTokenAt(now.Add(-first))
+		}
+		return f
+	}
+	times := func(n int, f *probe.Flight, others ...*probe.Flight) []*probe.Flight {
+		return append(others, slices.Repeat([]*probe.Flight{f}, n)...)
+	}
+	unsent, fresh := flight(0, 0), flight(limit, 0)
+	waiting, quick := flight(limit+1, 0), flight(time.Minute, 59*time.Second)
+	late := flight(time.Minute, time.Minute-limit-1)
+	done := func(ttft time.Duration) *probe.Result {
+		return &probe.Result{Outcome: probe.Completed, FirstToken: ttft, Arrivals: []probe.Arrival{{Events: 1}}}
+	}
+	for name, test := range map[string]struct {
+		fast, slow int // that have ended
+		flights    []*probe.Flight
+		want       string
+	}{
+		"nothing in flight":                   {},
+		"not sent yet":                        {flights: times(9, unsent)},
+		"they wait, but not for long":         {flights: times(9, fresh)},
+		"two wait for too long":               {flights: []*probe.Flight{waiting, waiting}},
+		"three do":                            {flights: []*probe.Flight{waiting, waiting, waiting}, want: skipTTFT},
+		"three go on after a late token":      {flights: []*probe.Flight{late, late, late}, want: skipTTFT},
+		"one has ended, one goes on":          {slow: 1, flights: []*probe.Flight{late, waiting}, want: skipTTFT},
+		"a tenth of all":                      {fast: 27, flights: []*probe.Flight{waiting, late, waiting}},
+		"more than a tenth":                   {fast: 26, flights: []*probe.Flight{waiting, late, waiting}, want: skipTTFT},
+		"a tenth with those that are quick":   {fast: 20, flights: times(7, quick, waiting, late, waiting)},
+		"who waits is not among the answered": {fast: 20, flights: times(99, fresh, waiting, late, waiting), want: skipTTFT},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := &guard{Guards: Guards{TimeToFirstToken: limit}}
+			for range test.fast {
+				g.record(done(time.Second))
+			}
+			for range test.slow {
+				g.record(done(limit + 1))
+			}
+			g.look(now, slices.Values(test.flights))
+			if got, detail := g.tripped(); got != test.want || (got != "") != strings.Contains(detail, "longer than 30s") {
+				t.Errorf("tripped %q (%s), want %q", got, detail, test.want)
+			}
+			off := new(guard)
+			if off.look(now, slices.Values(test.flights)); off.reason != "" {
+				t.Errorf("the guard is off, and trips %q", off.reason)
+			}
+		})
+	}
+}
+
+// TestSlowFirstTokensEndTheStage while not one of its requests has ended.
+func TestSlowFirstTokensEndTheStage(t *testing.T) {
+	late := sim.Options{Fixed: &sim.FixedTiming{TimeToFirstToken: 300 * milli, InterTokenLatency: time.Second}}
+	for name, test := range map[string]struct {
+		server sim.Options
+		fault  string
+		plan   Plan
+	}{
+		"throughput, requests hang": {steady(), "hang", Plan{Profile: probe.ProfileThroughput}},
+		"a rate, requests hang":     {steady(), "hang", Plan{Profile: probe.ProfileConstant, RateList: []float64{20}}},
+		"throughput, late tokens":   {late, "", Plan{Profile: probe.ProfileThroughput}},
+		"a rate, late tokens":       {late, "", Plan{Profile: probe.ProfileConstant, RateList: []float64{20}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, url := simtest.Start(t, test.server)
+			test.plan.MaxDuration = 6 * time.Second // less than an answer takes
+			target := targetAt(url, test.plan)
+			target.Guards.TimeToFirstToken = 200 * milli
+			c := newCycle(target, &observer{}, discardLog())
+			defer c.close()
+			if !c.prepare(t.Context(), wordPools{}) {
+				t.Fatal(c.Failure)
+			}
+			if test.fault != "" {
+				if err := server.SetFaults([]sim.FaultRate{{Fault: test.fault, Probability: 1}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.runStages(t.Context())
+			s := &c.Stages[0]
+			if lasted := s.Ended.Sub(s.Started); s.Completed+s.Failed > 0 || lasted >= test.plan.MaxDuration ||
+				!has(s, probe.FindingEndedByGuard) {
+				t.Errorf("after %s %d completed, %d failed, findings %v", lasted, s.Completed, s.Failed, s.Findings)
 			}
 		})
 	}

@@ -219,6 +219,7 @@ func (w *watcher) Record(r *probe.Result) {
 func (w *watcher) stop() bool {
 	now := time.Now()
 	w.guard.trip(w.guard.closed(now))
+	w.guard.look(now, w.cycle.engine.Flights)
 	if w.saturation != nil {
 		w.guard.trip(w.saturation.check(now))
 	}
