@@ -168,7 +168,7 @@ func troubledCycle(t *testing.T) *probe.Cycle {
 			URL:   "https://gateway.example.com:8443/tenants/0123456789abcdef0123456789abcdef/openai/v1"},
 		Workload: probe.Workload{API: "completions", Tokenizer: "/models/tokenizer.json",
 			PromptTokens: probe.Length{Mean: 512, Variance: 64, Min: 1, Max: 1024},
-			OutputTokens: probe.Length{Mean: 16}},
+			OutputTokens: probe.Length{Mean: 16}, ExtraBody: `{"top_k":1}`},
 		Profile: probe.ProfilePoisson, MaxDuration: 1500 * time.Millisecond, MaxRequests: 1_000_000,
 		Started: start, Ended: start.Add(95 * time.Second),
 		Objectives: probe.Objectives{InterTokenLatencyP90: 40 * time.Millisecond, RequestDurationP90: time.Minute},

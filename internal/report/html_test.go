@@ -38,7 +38,7 @@ func hostileCycle(t *testing.T) *probe.Cycle {
 	const evil = "</style><script>alert(1)</script><img src=x onerror=alert(1)>\"'&\x1b[31m\u202e\u009b"
 	c := seedCycle(t)
 	c.ID, c.Server, c.Endpoint = evil, evil, probe.Endpoint{Name: evil, Model: evil, URL: "javascript:" + evil}
-	c.Workload.API, c.Workload.Tokenizer, c.Profile = evil, evil, probe.Profile(evil)
+	c.Workload.API, c.Workload.Tokenizer, c.Workload.ExtraBody, c.Profile = evil, evil, evil, probe.Profile(evil)
 	c.Skipped = []probe.Skip{{Stage: evil, Reason: evil, Detail: evil}}
 	c.Failure = &probe.CycleFailure{Reason: evil, Detail: evil}
 	s := &c.Stages[0]

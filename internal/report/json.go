@@ -47,6 +47,8 @@ type (
 		OutputTokens lengthJSON `json:"output_tokens"`
 
 		SharedPrefixTokens int `json:"shared_prefix_tokens"`
+
+		ExtraBody string `json:"extra_body"` // JSON in a text
 	}
 	lengthJSON struct {
 		Mean     int  `json:"mean"`
@@ -193,7 +195,7 @@ func encodeCycle(c *probe.Cycle) cycleJSON {
 		URL: c.Endpoint.URL, Profile: c.Profile,
 		Workload: workloadJSON{API: c.Workload.API, Tokenizer: c.Workload.Tokenizer,
 			PromptTokens: encodeLength(c.Workload.PromptTokens), OutputTokens: encodeLength(c.Workload.OutputTokens),
-			SharedPrefixTokens: c.Workload.SharedPrefixTokens},
+			SharedPrefixTokens: c.Workload.SharedPrefixTokens, ExtraBody: c.Workload.ExtraBody},
 		Limits: limitsJSON{MaxDuration: set(c.MaxDuration.Seconds()), MaxRequests: set(c.MaxRequests)},
 		Objectives: objectivesJSON{
 			TimeToFirstTokenP90:  set(c.Objectives.TimeToFirstTokenP90.Seconds()),
@@ -412,7 +414,7 @@ func decodeCycle(j *cycleJSON) (*probe.Cycle, error) {
 		ID: j.ID, Endpoint: probe.Endpoint{Name: j.Endpoint, Model: j.Model, URL: j.URL}, Server: j.Server,
 		Workload: probe.Workload{API: j.Workload.API, Tokenizer: j.Workload.Tokenizer,
 			PromptTokens: decodeLength(j.Workload.PromptTokens), OutputTokens: decodeLength(j.Workload.OutputTokens),
-			SharedPrefixTokens: j.Workload.SharedPrefixTokens},
+			SharedPrefixTokens: j.Workload.SharedPrefixTokens, ExtraBody: j.Workload.ExtraBody},
 		Profile: j.Profile, MaxDuration: d.seconds("max_duration_seconds", value(j.Limits.MaxDuration)),
 		MaxRequests: value(j.Limits.MaxRequests),
 		Started:     d.time("started_at", j.StartedAt), Ended: d.time("ended_at", j.EndedAt),

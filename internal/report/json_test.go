@@ -215,7 +215,7 @@ func drawCycle(t *rapid.T) *probe.Cycle {
 		Endpoint: probe.Endpoint{Name: word.Draw(t, "name"), Model: word.Draw(t, "model"), URL: word.Draw(t, "url")},
 		Server:   word.Draw(t, "server"),
 		Workload: probe.Workload{API: word.Draw(t, "api"), Tokenizer: word.Draw(t, "tokenizer"),
-			SharedPrefixTokens: n.Draw(t, "shared prefix"),
+			SharedPrefixTokens: n.Draw(t, "shared prefix"), ExtraBody: word.Draw(t, "extra body"),
 			PromptTokens: probe.Length{Mean: n.Draw(t, "mean"), Variance: n.Draw(t, "variance"), Min: n.Draw(t, "min"),
 				Max: n.Draw(t, "max")}},
 		Profile:     rapid.SampledFrom(probe.Profiles()).Draw(t, "profile"),

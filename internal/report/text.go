@@ -123,6 +123,9 @@ func details(c *probe.Cycle) []string {
 	if c.Workload.API != "" {
 		backend += ", api=" + clean(c.Workload.API)
 	}
+	if c.Workload.ExtraBody != "" {
+		backend += ", extra_body=" + clean(c.Workload.ExtraBody)
+	}
 	if c.Server != "" {
 		backend += ", server=" + clean(c.Server)
 	}
