@@ -115,8 +115,10 @@ func (d *Daemon) tokens(p *endpointProbe, now time.Time) *web.TokenBudget {
 		return nil
 	}
 	year, month, day := now.UTC().Date()
+	remaining := budget{d, p}.remaining()
 	return &web.TokenBudget{
-		PerDay: limit, Remaining: budget{d, p}.remaining(), Renewed: time.Date(year, month, day+1, 0, 0, 0, 0, time.UTC),
+		PerDay: limit, Remaining: remaining, CoversCycle: remaining >= cycleTokens(p.config),
+		Renewed: time.Date(year, month, day+1, 0, 0, 0, 0, time.UTC),
 	}
 }
 

@@ -30,6 +30,7 @@ func TestStatusTellsTheBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // from a midnight of UTC on
 		limited, unlimited := endpoint("limited", nobody), endpoint("unlimited", nobody)
 		limited.Guards.TokensPerDay = 1000
+		limited.Canary = withCanary("", "", time.Hour).Canary // whose requests are smaller than a cycle's
 		h := start(t, limited, unlimited)
 		midnight := time.Now().UTC().Add(24 * time.Hour)
 		check := func(when string, want web.TokenBudget) {
@@ -38,14 +39,20 @@ func TestStatusTellsTheBudget(t *testing.T) {
 				t.Errorf("%s: %+v, want %+v", when, got, want)
 			}
 		}
-		check("at midnight", web.TokenBudget{PerDay: 1000, Remaining: 1000, Renewed: midnight})
+		check("at midnight", web.TokenBudget{PerDay: 1000, Remaining: 1000, CoversCycle: true, Renewed: midnight})
 		time.Sleep(24*time.Hour - time.Nanosecond)
 		h.ledger.Spend("limited", 400, time.Now())
-		check("with 400 spent", web.TokenBudget{PerDay: 1000, Remaining: 600, Renewed: midnight})
+		check("with 400 spent", web.TokenBudget{PerDay: 1000, Remaining: 600, CoversCycle: true, Renewed: midnight})
+		h.ledger.Spend("limited", 550, time.Now())
+		check("with enough for a canary only", web.TokenBudget{PerDay: 1000, Remaining: 50, Renewed: midnight})
+		h.ledger.Spend("limited", 40, time.Now())
+		check("with too few for anything", web.TokenBudget{PerDay: 1000, Renewed: midnight})
 		h.ledger.Spend("limited", 700, time.Now())
 		check("with more than all spent", web.TokenBudget{PerDay: 1000, Renewed: midnight})
 		time.Sleep(time.Nanosecond)
-		check("on the next day", web.TokenBudget{PerDay: 1000, Remaining: 1000, Renewed: midnight.Add(24 * time.Hour)})
+		check("on the next day", web.TokenBudget{
+			PerDay: 1000, Remaining: 1000, CoversCycle: true, Renewed: midnight.Add(24 * time.Hour),
+		})
 		if got := h.Endpoints()[1].Tokens; got != nil {
 			t.Errorf("without a limit: %+v", got)
 		}

@@ -135,9 +135,9 @@ func count(n int64) string {
 	return digits
 }
 
-// skipped reports whether the next cycle will find no tokens left.
+// skipped reports whether the next cycle will find too few tokens left.
 func skipped(e EndpointStatus) bool {
-	return e.Tokens != nil && e.Tokens.Remaining == 0 && !e.NextStart.IsZero() && e.NextStart.Before(e.Tokens.Renewed)
+	return e.Tokens != nil && !e.Tokens.CoversCycle && !e.NextStart.IsZero() && e.NextStart.Before(e.Tokens.Renewed)
 }
 
 // printer lets promhttp log to slog.

@@ -34,12 +34,12 @@ type EndpointStatus struct {
 	Cycles    []CycleStatus `json:"cycles"`                 // those that have a report, newest first
 }
 
-// TokenBudget is what an endpoint may be asked for in a day of UTC. When nothing is left of it, nothing is sent before
-// it is renewed: a cycle that is due is skipped.
+// TokenBudget is what an endpoint may be asked for in a day of UTC.
 type TokenBudget struct {
-	PerDay    int64     `json:"tokens_per_day"` // of prompts and answers
-	Remaining int64     `json:"remaining"`
-	Renewed   time.Time `json:"renewed_at"` // midnight
+	PerDay      int64     `json:"tokens_per_day"` // of prompts and answers
+	Remaining   int64     `json:"remaining"`      // 0 also where too few are left for anything: nothing is sent before Renewed
+	CoversCycle bool      `json:"covers_cycle"`   // false: one that is due before Renewed is skipped
+	Renewed     time.Time `json:"renewed_at"`     // midnight
 }
 
 // CanaryStatus is the last request of an endpoint's canary.

@@ -68,7 +68,7 @@ func example() state {
 		{Name: "llama-3.3_70b", Model: "meta-llama/Llama-3", URL: "http://a/v1", State: "running", Stage: "constant-1",
 			NextStart: start.Add(6 * time.Hour), LastCycle: &good, Cycles: []web.CycleStatus{good, before, invalid},
 			Canary: &web.CanaryStatus{At: start, Success: true, TimeToFirstToken: 0.0625},
-			Tokens: &web.TokenBudget{PerDay: 20_000_000, Remaining: 950_123, Renewed: start.Add(12 * time.Hour)}},
+			Tokens: &web.TokenBudget{PerDay: 20_000_000, Remaining: 950_123, CoversCycle: true, Renewed: start.Add(12 * time.Hour)}},
 		{Name: "mistral", Model: `<b onclick="x">`, URL: "javascript:alert(1)", State: "waiting", Paused: true,
 			NextStart: start.Add(time.Hour), Tokens: &web.TokenBudget{PerDay: 2_000_000, Renewed: start.Add(12 * time.Hour)},
 			Canary: &web.CanaryStatus{At: start, Reason: "<b onclick>"}, LastCycle: &failed,
@@ -273,7 +273,8 @@ func TestEndpointsAsJSON(t *testing.T) {
 			"at": "2026-08-22T12:00:00Z", "success": true, "time_to_first_token_seconds": 0.0625},
 		"paused": false,
 		"token_budget": map[string]any{
-			"tokens_per_day": 20_000_000.0, "remaining": 950_123.0, "renewed_at": "2026-08-23T00:00:00Z"},
+			"tokens_per_day": 20_000_000.0, "remaining": 950_123.0, "covers_cycle": true,
+			"renewed_at": "2026-08-23T00:00:00Z"},
 		"next_start": "2026-08-22T18:00:00Z", "last_cycle": map[string]any{
 			"id":         "llama/2026-08-22T12:00:00Z",
 			"started_at": "2026-08-22T12:00:00Z", "ended_at": "2026-08-22T12:22:00Z",
