@@ -33,7 +33,10 @@ func TestBudgetHolds(t *testing.T) {
 			})
 			p := &purse{}
 			p.left.Store(whole)
-			plan.MaxDuration, plan.MaxConcurrency, plan.MaxInFlight = 2*time.Second, 512, 512
+			plan.MaxDuration, plan.MaxConcurrency, plan.MaxInFlight = 20*time.Second, 512, 512
+			if plan.Profile == probe.ProfileSweep { // whose synchronous stage alone would use up the budget
+				plan.MaxDuration = 3 * time.Second
+			}
 			target := targetAt(url, plan)
 			target.Guards.Budget = p
 			o := &observer{}
