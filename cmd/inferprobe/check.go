@@ -57,6 +57,7 @@ func describe(w io.Writer, e *config.Endpoint, histograms metrics.Mode) {
 	c := e.Cost()
 	var stages int
 	fmt.Fprintf(w, "\n%s\n  endpoint  %s\n", e.Name, e.URL)
+	describeRequests(w, e)
 	if e.Sweep.Scheduled() {
 		stages += c.Stages
 		describeCycles(w, e, c)
@@ -70,6 +71,35 @@ func describe(w io.Writer, e *config.Endpoint, histograms metrics.Mode) {
 			tokens(limit))
 	}
 	fmt.Fprintf(w, "  series    %d in Prometheus with histograms: %s\n", metrics.Series(histograms, stages), histograms)
+}
+
+// describeRequests tells what requests to an endpoint have that those to others have not.
+func describeRequests(w io.Writer, e *config.Endpoint) {
+	var headers, tls []string
+	for _, h := range e.Headers {
+		if from := h.ValueFile + h.ValueEnv; from != "" {
+			h.Name += " from " + from
+		}
+		headers = append(headers, h.Name)
+	}
+	for _, part := range []struct{ what, value string }{
+		{"authorities of ", e.TLS.CAFile}, {"certificate of ", e.TLS.CertFile}, {"server name ", e.TLS.ServerName},
+	} {
+		if part.value != "" {
+			tls = append(tls, part.what+part.value)
+		}
+	}
+	if e.TLS.InsecureSkipVerify {
+		tls = append(tls, "any certificate")
+	}
+	for _, line := range []struct {
+		what  string
+		parts []string
+	}{{"headers", headers}, {"tls", tls}, {"body", e.ExtraBody.Names()}} {
+		if len(line.parts) > 0 {
+			fmt.Fprintf(w, "  %-9s %s\n", line.what, strings.Join(line.parts, ", "))
+		}
+	}
 }
 
 func describeCycles(w io.Writer, e *config.Endpoint, c config.Cost) {

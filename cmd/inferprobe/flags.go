@@ -26,6 +26,7 @@ func endpointKeys() map[string]string {
 		"prompt-tokens": "sweep.prompt_tokens", "output-tokens": "sweep.output_tokens",
 		"profile": "sweep.profile", "rate": "sweep.rate", "rates": "sweep.rates",
 		"max-seconds": "sweep.max_duration", "max-requests": "sweep.max_requests",
+		"header": "headers", "ca-file": "tls.ca_file", "insecure-skip-verify": "tls.insecure_skip_verify",
 		"max-concurrency": "sweep.max_concurrency", "shared-prefix-tokens": "sweep.shared_prefix_tokens",
 	}
 }
@@ -42,6 +43,9 @@ func addEndpointFlags(fs *pflag.FlagSet) {
 	fs.String("model", "", "`name` of the model to measure (default $MODEL, else the first that the server lists)")
 	fs.String("tokenizer", "", "Hub `repository`, folder or tokenizer.json (default $TOKENIZER, else the model)")
 	fs.String("api", "chat", "chat or completions")
+	fs.StringArray("header", nil, "`header` of every request, as \"X-Tenant: search\"; its value is kept secret; repeatable")
+	fs.String("ca-file", "", "`file` with the authorities to trust in place of the system's, in PEM")
+	fs.Bool("insecure-skip-verify", false, "do not look at the endpoint's certificate")
 	fs.String("profile", "sweep", "sweep, synchronous, throughput, constant or poisson")
 	fs.StringSlice("rate", nil, "`requests` per second of the constant and poisson profiles; repeatable, one stage each")
 	for _, f := range []struct{ name, value, usage string }{

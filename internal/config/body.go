@@ -14,8 +14,8 @@ import (
 // of a mapping it would change the case of the keys.
 type Object string
 
-// names returns the names of the object's own fields in order.
-func (o Object) names() []string {
+// Names returns the names of the object's own fields in order.
+func (o Object) Names() []string {
 	var fields map[string]json.RawMessage
 	if o != "" && json.Unmarshal([]byte(o), &fields) != nil {
 		panic("config: not an object: " + quoted(string(o))) // the document has written it
@@ -116,7 +116,7 @@ func ownFields() map[string]string {
 // extraBody refuses what inferprobe sets itself, whatever its case: some servers do not look at that.
 func (c *checker) extraBody(o Object) {
 	own := ownFields()
-	for _, name := range o.names() {
+	for _, name := range o.Names() {
 		if instead, ok := own[strings.ToLower(name)]; ok {
 			c.fail(join("extra_body", name), "is set by inferprobe itself; leave it out: %s", instead)
 		}

@@ -427,13 +427,17 @@ func runFlags(t *testing.T, args ...string) (*pflag.FlagSet, map[string]string) 
 	fs.String("profile", "", "")
 	fs.Var(new(config.Seconds), "max-seconds", "")
 	fs.String("max-requests", "", "")
+	fs.StringArray("header", nil, "")
+	fs.String("ca-file", "", "")
+	fs.Bool("insecure-skip-verify", false, "")
 	if err := fs.Parse(args); err != nil {
 		t.Fatal(err)
 	}
 	return fs, map[string]string{
 		"url": "url", "model": "model", "prompt-tokens": "sweep.prompt_tokens", "rates": "sweep.rates",
 		"rate": "sweep.rate", "profile": "sweep.profile", "max-seconds": "sweep.max_duration",
-		"max-requests": "sweep.max_requests",
+		"max-requests": "sweep.max_requests", "header": "headers", "ca-file": "tls.ca_file",
+		"insecure-skip-verify": "tls.insecure_skip_verify",
 	}
 }
 
@@ -468,6 +472,36 @@ func TestFromFlags(t *testing.T) {
 	}
 }
 
+func TestFlagsOfGateways(t *testing.T) {
+	cleanEnv(t)
+	t.Setenv("OPENAI_API_KEY", "sk-test")
+	authority := write(t, configtest.NewAuthority(t, "authority").PEM)
+	for _, tt := range []struct {
+		name    string
+		args    []string
+		secrets []string
+	}{
+		{"beside the key", []string{"--header", "X-Tenant: search, and rank"}, []string{"sk-test", "search, and rank"}},
+		{"in its place", []string{"--header", "authorization:Basic a:b", "--header", "x-key: pk-test"},
+			[]string{"Basic a:b", "a:b", "pk-test"}},
+		{"TLS", []string{"--ca-file", authority, "--insecure-skip-verify"}, []string{"sk-test"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg, err := config.FromFlags(runFlags(t, append(tt.args, "--url=https://host/v1")...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.secrets, cfg.Secrets()); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+			trusts := cfg.Endpoints[0].TLS.Client()
+			if tt.name == "TLS" && (trusts.RootCAs == nil || !trusts.InsecureSkipVerify) || tt.name != "TLS" && trusts != nil {
+				t.Errorf("%+v", trusts)
+			}
+		})
+	}
+}
+
 func TestFromFlagsErrors(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -493,6 +527,14 @@ func TestFromFlagsErrors(t *testing.T) {
 				`--max-concurrency 4`},
 		{"rates", nil, []string{"--url=http://host/v1", "--profile=poisson", "--rate=0", "--rate=2"},
 			"--rate: 0 is not a rate; use more than 0 and up to 100000 requests per second"},
+		{"headers", nil, []string{"--url=http://host/v1", "--header=sk-secret"},
+			`--header: is not a header with a value; write for example "X-Tenant: search"`},
+		{"name of a header", nil, []string{"--url=http://host/v1", "--header=X-A: a", "--header=X B: sk-secret"},
+			"--header: is not the name of a header; write for example X-Tenant, and the value apart from it"},
+		{"authorities", nil, []string{"--url=https://host/v1", "--ca-file=testdata/good.key"},
+			"--ca-file: testdata/good.key holds no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----"},
+		{"plain", nil, []string{"--url=http://host/v1", "--ca-file=testdata/good.key"},
+			"--ca-file: has no meaning with a url that begins with http://; write https:// there if it speaks TLS"},
 		{"secrets", map[string]string{
 			"OPENAI_API_BASE_URL": "http://u:sk-secret@host", "OPENAI_API_KEY": "sk secret"}, nil,
 			`OPENAI_API_BASE_URL: carries a user name or password; give the key with api_key_file or api_key_env

@@ -25,9 +25,13 @@ func redact(text string, secrets []string) string {
 	return clean(text, maxDetail)
 }
 
+// minSecret is the length in bytes below which a secret is not looked for: texts are full of such strings.
+const minSecret = 4
+
 // secretsOf returns what details must not show, the longest first: one secret may be the beginning of another.
 func secretsOf(o *Options) []string {
-	secrets := slices.DeleteFunc(append(slices.Clone(o.Secrets), o.APIKey), func(s string) bool { return s == "" })
+	short := func(s string) bool { return len(s) < minSecret }
+	secrets := slices.DeleteFunc(append(slices.Clone(o.Secrets), o.APIKey), short)
 	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
 	return secrets
 }

@@ -19,6 +19,7 @@ func TestRedact(t *testing.T) {
 		{"not UTF-8", "a\xffb", "", "ab"},
 		{"key", "your key sk-1 is bad", "sk-1", "your key [redacted] is bad"},
 		{"keys", "sk-12, and sk-1", "sk-1 sk-12", "[redacted], and [redacted]"},
+		{"short keys", "an error", "e an", "an error"},
 		{"hidden key", "sk\x1b[0m-1 s\x00k-1", "sk-1", "[redacted] [redacted]"},
 		{"key at the cut", strings.Repeat("x", 295) + "sk-secret", "sk-secret", strings.Repeat("x", 295) + "[r…"},
 		{"long", strings.Repeat("ä", 200), "", strings.Repeat("ä", 148) + "…"},
