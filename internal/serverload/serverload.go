@@ -3,6 +3,7 @@
 package serverload
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -10,11 +11,14 @@ import (
 	"io"
 	"maps"
 	"math"
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 const (
@@ -72,9 +76,23 @@ func New(opts Options) (*Reader, error) {
 	}
 	t.Protocols.SetHTTP1(true)
 	if opts.TLS != nil {
-		t.TLSClientConfig = opts.TLS.Clone()
+		t.TLSClientConfig, t.DialTLSContext = opts.TLS.Clone(), dialTLS(base, opts.TLS)
 	}
 	return &Reader{opts: opts, transport: t, places: placesOf(base)}, nil
+}
+
+// dialTLS returns what opens connections that begin with TLS: to the server at base, or to a proxy on the way, which of
+// the server's configuration is given the roots alone. Package http would show it our certificate.
+func dialTLS(base *url.URL, server *tls.Config) func(ctx context.Context, network, address string) (net.Conn, error) {
+	host, _ := httpguts.PunycodeHostPort(base.Hostname()) // what is no name cannot be dialled either
+	origin := net.JoinHostPort(host, cmp.Or(base.Port(), "443"))
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		d := tls.Dialer{Config: server}
+		if address != origin {
+			d.Config = &tls.Config{RootCAs: server.RootCAs}
+		}
+		return d.DialContext(ctx, network, address)
+	}
 }
 
 var versionPath = regexp.MustCompile(`/v[0-9][a-z0-9]*$`)

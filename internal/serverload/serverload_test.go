@@ -3,11 +3,16 @@ package serverload
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -15,6 +20,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/inferprobe/inferprobe/internal/config/configtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -274,6 +281,56 @@ func TestTheKeyIsSent(t *testing.T) {
 	}
 	if _, err := reader(t, Options{BaseURL: url}).Read(t.Context()); !errors.Is(err, ErrAbsent) {
 		t.Errorf("without a key: %v", err)
+	}
+}
+
+// TestClientCertificate: our certificate is for the server, not for a proxy on the way, and so is the name to expect.
+func TestClientCertificate(t *testing.T) {
+	authority := configtest.NewAuthority(t, "authority")
+	pair := func(name string) []tls.Certificate {
+		certificate, key := authority.Issue(t, name)
+		p, err := tls.X509KeyPair([]byte(certificate), []byte(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []tls.Certificate{p}
+	}
+	start := func(ask tls.ClientAuthType, handler http.HandlerFunc) *httptest.Server {
+		s := httptest.NewUnstartedServer(handler)
+		s.TLS = &tls.Config{Certificates: pair("server.example"), ClientAuth: ask}
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		return s
+	}
+	server := start(tls.RequireAnyClientCert, says(tgi))
+	var asked atomic.Int64
+	proxy := start(tls.RequestClientCert, func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1); len(r.TLS.PeerCertificates) > 0 || r.Method != http.MethodConnect {
+			t.Errorf("%s with %d certificates", r.Method, len(r.TLS.PeerCertificates))
+		}
+		onward, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer onward.Close()
+		w.WriteHeader(http.StatusOK)
+		conn, _, _ := http.NewResponseController(w).Hijack()
+		defer conn.Close()
+		go func() { io.Copy(onward, conn); onward.Close() }()
+		io.Copy(conn, onward)
+	})
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(authority.PEM))
+	config := &tls.Config{RootCAs: roots, Certificates: pair("client"), ServerName: "server.example"}
+	if _, err := reader(t, Options{BaseURL: server.URL, TLS: config}).Read(t.Context()); err != nil {
+		t.Error("direct:", err)
+	}
+	through := reader(t, Options{BaseURL: "https://elsewhere.example", TLS: config})
+	u, _ := url.Parse(proxy.URL)
+	through.transport.Proxy = http.ProxyURL(u)
+	if _, err := through.Read(t.Context()); err != nil || asked.Load() != 1 {
+		t.Errorf("through a proxy, which was asked %d times: %v", asked.Load(), err)
 	}
 }
 
