@@ -33,7 +33,7 @@ func TestThreatModelNamesItsProofs(t *testing.T) {
 // checkProofs takes "`folder` TestA, TestB, c.txtar".
 func checkProofs(t *testing.T, text string) {
 	t.Helper()
-	match := regexp.MustCompile("^`([a-z/]+)` ((?:[A-Za-z_.]+(?:, )?)+)$").FindStringSubmatch(text)
+	match := regexp.MustCompile("^`([a-z0-9/]+)` ((?:[A-Za-z_.]+(?:, )?)+)$").FindStringSubmatch(text)
 	if match == nil {
 		t.Errorf("%q names no package and tests", text)
 		return

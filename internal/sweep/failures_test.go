@@ -461,7 +461,9 @@ func TestFailuresAreDocumented(t *testing.T) {
 func TestCredentialsDoNotFollow(t *testing.T) {
 	elsewhere, other := simtest.Start(t, steady())
 	_, url := simtest.Start(t, fixedFault("redirect="+other+"/v1/chat/completions"))
-	r := send(t.Context(), t, openai.Options{BaseURL: url + "/v1", APIKey: "secret"})
+	r := send(t.Context(), t, openai.Options{
+		BaseURL: url + "/v1", APIKey: "secret", Header: http.Header{"Api-Key": {"secret header"}},
+	})
 	if r.Reason != probe.ReasonNotAStream || strings.Contains(r.Detail, "secret") {
 		t.Errorf("%s: %s", r.Reason, r.Detail)
 	}
