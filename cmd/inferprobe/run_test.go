@@ -23,6 +23,13 @@ func TestVerdict(t *testing.T) {
 	}
 	kept := probe.Stage{Completed: 40, TimeToFirstToken: probe.Distribution{Count: 40, P90: 0.9}}
 	slow := probe.Stage{Completed: 40, TimeToFirstToken: probe.Distribution{Count: 40, P90: 1.1}}
+	few := slow
+	few.Completed = 5
+	swept := func(synchronous, other probe.Stage) *probe.Cycle {
+		c := aimed(synchronous, other)
+		c.Profile, c.Stages[0].Name = probe.ProfileSweep, probe.StageSynchronous
+		return c
+	}
 	spoilt := slow
 	spoilt.Findings = []probe.Finding{{Name: probe.FindingReceiveLag, Invalidates: true}}
 	cut, cutSlow := kept, slow
@@ -55,6 +62,9 @@ func TestVerdict(t *testing.T) {
 		{"violated elsewhere", []string{failOnObjective}, []*probe.Cycle{aimed(spoilt, slow)}, exitUnsatisfying},
 		{"slow requests were cut off", []string{failOnObjective}, []*probe.Cycle{aimed(kept, cut)}, exitNotMeasured},
 		{"violated by those that were not", []string{failOnObjective}, []*probe.Cycle{aimed(kept, cutSlow)}, exitUnsatisfying},
+		{"few were slow", []string{failOnObjective}, []*probe.Cycle{aimed(few)}, exitNotMeasured},
+		{"a sweep, one at a time", []string{failOnObjective}, []*probe.Cycle{swept(kept, slow)}, exitDone},
+		{"a sweep, slow one at a time", []string{failOnObjective}, []*probe.Cycle{swept(slow, kept)}, exitUnsatisfying},
 		{"no stage was run", []string{failOnObjective}, []*probe.Cycle{aimed()}, exitNotMeasured},
 		{"a stage was not run", []string{failOnObjective}, []*probe.Cycle{skipping}, exitNotMeasured},
 		{"worse once", []string{failOnRegression}, []*probe.Cycle{change(probe.Change{Worse: true})}, exitDone},

@@ -8,7 +8,6 @@ import (
 
 	"github.com/inferprobe/inferprobe/internal/probe"
 	"github.com/inferprobe/inferprobe/internal/regress"
-	"github.com/inferprobe/inferprobe/internal/sweep"
 )
 
 // verdict is the exit code of the run. What --fail-on asks for is a violation, or is kept, or could not be judged: a job
@@ -21,8 +20,9 @@ func (r *oneRun) verdict(cycles []*probe.Cycle) error {
 	var unjudged []string
 	for _, c := range cycles {
 		if slices.Contains(r.failOn, failOnObjective) {
-			violated = violated || violatesObjectives(c)
-			for _, why := range objectivesUnjudged(c) {
+			against, unknown := objectives(c)
+			violated = violated || against
+			for _, why := range unknown {
 				unjudged = append(unjudged, fmt.Sprintf("the objectives of %s could not be judged: %s", c.Endpoint.Name, why))
 			}
 		}
@@ -49,48 +49,32 @@ func failed(c *probe.Cycle) bool { return c.Failure != nil }
 
 func regressed(c *probe.Cycle) bool { return c.Regression.Detected() }
 
-func violatesObjectives(c *probe.Cycle) bool { return !sweep.KeepsObjectives(c) }
-
-// objectivesUnjudged returns why it is not known of stages whether they keep the objectives where the endpoint must: see
-// sweep.KeepsObjectives.
-func objectivesUnjudged(c *probe.Cycle) (reasons []string) {
+// objectives reports whether the endpoint violates them where it must keep them, and why that is not known of a stage.
+func objectives(c *probe.Cycle) (violated bool, unknown []string) {
 	if c.Objectives.IsZero() {
-		return nil
+		return false, nil
 	}
 	var judged bool
 	for i := range c.Stages {
 		s := &c.Stages[i]
-		switch {
-		case c.Profile == probe.ProfileSweep && s.Profile != probe.ProfileSynchronous:
-		case !s.Meets(c.Objectives) && s.Disturbed():
-			reasons = append(reasons, fmt.Sprintf("the %s stage is not valid for trouble of this host or process (%s)", s.Name,
-				strings.Join(invalidated(s), ", ")))
-		case s.Meets(c.Objectives) && s.Censored():
-			reasons = append(reasons, fmt.Sprintf("the %s stage keeps them but for the requests that its end cut off, which had "+
-				"waited for longer (%s)", s.Name, probe.FindingCensored))
-		default:
-			judged = true
+		if !c.MustKeep(s.Name) {
+			continue
+		}
+		verdict, why := s.Judge(c.Objectives)
+		violated = violated || verdict == probe.Violated
+		if judged = judged || verdict != probe.Unjudged; verdict == probe.Unjudged {
+			unknown = append(unknown, fmt.Sprintf("of the %s stage: %s", s.Name, why))
 		}
 	}
 	for _, s := range c.Skipped {
-		if c.Profile != probe.ProfileSweep || s.Stage == probe.StageSynchronous {
-			reasons = append(reasons, fmt.Sprintf("the %s stage was not run: %s", s.Stage, cmp.Or(s.Detail, s.Reason)))
+		if c.MustKeep(s.Stage) {
+			unknown = append(unknown, fmt.Sprintf("the %s stage was not run: %s", s.Stage, cmp.Or(s.Detail, s.Reason)))
 		}
 	}
-	if !judged && len(reasons) == 0 {
-		return []string{"no stage was run"}
+	if !judged && len(unknown) == 0 {
+		return false, []string{"no stage was run"}
 	}
-	return reasons
-}
-
-// invalidated returns the findings for which the stage is not valid.
-func invalidated(s *probe.Stage) (names []string) {
-	for _, f := range s.Findings {
-		if f.Invalidates {
-			names = append(names, string(f.Name))
-		}
-	}
-	return names
+	return violated, unknown
 }
 
 // regressionUnjudged returns why a verdict that was due could not be given on any signal, "" where it was or is not due.

@@ -12,8 +12,8 @@ import (
 // TestObjectiveCapacity: 0 says that no rate keeps the objectives, NaN that this is not known.
 func TestObjectiveCapacity(t *testing.T) {
 	stage := func(ttft float64, finding probe.FindingName) probe.Stage {
-		s := probe.Stage{Name: "constant-1", Profile: probe.ProfileConstant, Completed: 20,
-			TimeToFirstToken: probe.Distribution{Count: 20, P90: ttft}}
+		s := probe.Stage{Name: "constant-1", Profile: probe.ProfileConstant, Completed: 40,
+			TimeToFirstToken: probe.Distribution{Count: 40, P90: ttft}}
 		if finding != "" {
 			s.Findings = []probe.Finding{{Name: finding, Invalidates: true}}
 		}

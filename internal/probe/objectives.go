@@ -1,15 +1,17 @@
 package probe
 
 import (
+	"math"
 	"slices"
+	"strings"
 	"time"
 )
 
 // keptUp is the share of its target rate that a stage must reach to count as served.
 const keptUp = 0.95
 
-// Meets reports whether the stage kept every objective and, in an open loop, up with its rate. Its percentiles are of
-// completed requests: where it is Censored, that it meets the objectives means nothing.
+// Meets reports whether the stage's values are within every objective and, in an open loop, it kept up with its rate.
+// Whether they can be trusted is not asked: see Judge.
 func (s *Stage) Meets(o Objectives) bool {
 	within := func(d Distribution, limit time.Duration) bool {
 		return limit == 0 || d.Count > 0 && d.P90 <= limit.Seconds()
@@ -21,6 +23,73 @@ func (s *Stage) Meets(o Objectives) bool {
 		within(s.RequestDuration, o.RequestDurationP90) &&
 		(o.ErrorRate == 0 || float64(s.Failed) <= o.ErrorRate*float64(finished)) &&
 		s.RequestsPerSecond >= keptUp*s.TargetRate
+}
+
+// Judgement says whether a stage keeps its objectives.
+type Judgement string
+
+// The judgements.
+const (
+	Kept     Judgement = "kept"
+	Violated Judgement = "violated"
+	Unjudged Judgement = "unjudged" // the stage cannot tell
+)
+
+// Judge says whether the stage keeps the objectives, and of one that cannot tell why. A violation is beyond chance, and
+// no trouble of ours is behind it; what is kept is kept by a stage that is valid.
+func (s *Stage) Judge(o Objectives) (verdict Judgement, why string) {
+	meets := s.Meets(o)
+	switch {
+	case o.IsZero(), meets && s.Valid():
+		return Kept, ""
+	case !meets && !s.Disturbed() && s.violates(o):
+		return Violated, ""
+	case !s.Valid():
+		return Unjudged, "it is not valid (" + strings.Join(s.invalid(), ", ") + ")"
+	}
+	return Unjudged, "it misses them by no more than chance may have it"
+}
+
+// allFailed is how many requests that fail without one that completes are no chance.
+const allFailed = 3
+
+// violates reports whether the stage misses an objective by more than chance: a 90th percentile of as many requests as
+// bound one, or a median of as many as bound that; failures by an exact test; a rate that was not kept up with.
+func (s *Stage) violates(o Objectives) bool {
+	if s.Completed == 0 {
+		return s.Failed >= allFailed
+	}
+	above := func(d Distribution, limit time.Duration) bool {
+		return limit > 0 && d.Count > 0 && (s.Completed >= MinSamples(0.9) && d.P90 > limit.Seconds() ||
+			s.Completed >= MinSamples(0.5) && d.P50 > limit.Seconds())
+	}
+	return above(s.TimeToFirstToken, o.TimeToFirstTokenP90) ||
+		above(s.InterTokenLatency, o.InterTokenLatencyP90) ||
+		above(s.RequestDuration, o.RequestDurationP90) ||
+		o.ErrorRate > 0 && Exceeds(s.Failed, s.Completed+s.Failed, o.ErrorRate) ||
+		s.Completed >= MinSamples(0.9) && s.RequestsPerSecond < keptUp*s.TargetRate
+}
+
+// Exceeds reports whether k of n are more than a share of them explains: the exact binomial test, one-sided at 2.5 %.
+func Exceeds(k, n int, share float64) bool {
+	if k == 0 || share >= 1 || float64(k) <= share*float64(n) {
+		return false
+	}
+	if share <= 0 {
+		return true
+	}
+	// The chance of fewer than k, term by term from their logarithms.
+	choose := func(i int) float64 {
+		all, _ := math.Lgamma(float64(n + 1))
+		in, _ := math.Lgamma(float64(i + 1))
+		out, _ := math.Lgamma(float64(n - i + 1))
+		return all - in - out
+	}
+	var fewer float64
+	for i := range k {
+		fewer += math.Exp(choose(i) + float64(i)*math.Log(share) + float64(n-i)*math.Log1p(-share))
+	}
+	return 1-fewer <= 0.025
 }
 
 // Ours reports whether the finding is trouble of this process or its host, or of load that this process made before.
@@ -35,19 +104,29 @@ func (f Finding) Ours() bool {
 // Disturbed reports whether any of the stage's findings is trouble of this process or its host.
 func (s *Stage) Disturbed() bool { return slices.ContainsFunc(s.Findings, Finding.Ours) }
 
-// Censored reports whether requests that the end of the stage cut off had waited for too long for its percentiles to
-// hold. These are lower bounds then: the objectives that they violate are violated, those that they keep may be, too.
-func (s *Stage) Censored() bool {
-	return slices.ContainsFunc(s.Findings, func(f Finding) bool { return f.Name == FindingCensored })
+// invalid returns the findings for which the stage is not valid.
+func (s *Stage) invalid() (names []string) {
+	for _, f := range s.Findings {
+		if f.Invalidates {
+			names = append(names, string(f.Name))
+		}
+	}
+	return names
 }
 
-// ObjectivesJudged reports whether the stages can tell if the objectives are kept: one at a rate of its own is valid, or
-// violates them without trouble of ours. The throughput stage has no such rate. Where nothing was judged
-// Capacity.ObjectiveRequestsPerSecond is 0 for want of knowledge, not because no rate keeps the objectives.
+// MustKeep reports whether the endpoint has to keep its objectives in the stage: in a sweep one request at a time, in
+// any other profile at every rate asked for. A sweep goes beyond what an endpoint bears on purpose.
+func (c *Cycle) MustKeep(stage string) bool {
+	return c.Profile != ProfileSweep || stage == StageSynchronous
+}
+
+// ObjectivesJudged reports whether the stages can tell if the objectives are kept. The throughput stage has no rate of
+// its own, and tells nothing. Where nothing was judged Capacity.ObjectiveRequestsPerSecond is 0 for want of knowledge,
+// not because no rate keeps the objectives.
 func (c *Cycle) ObjectivesJudged() bool {
 	for i := range c.Stages {
 		s := &c.Stages[i]
-		if s.Profile != ProfileThroughput && (s.Valid() || !s.Disturbed() && !s.Meets(c.Objectives)) {
+		if verdict, _ := s.Judge(c.Objectives); s.Profile != ProfileThroughput && verdict != Unjudged {
 			return !c.Objectives.IsZero()
 		}
 	}

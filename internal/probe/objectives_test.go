@@ -1,38 +1,132 @@
 package probe
 
 import (
+	"math"
+	"strings"
 	"testing"
 	"time"
 )
 
-func TestObjectivesJudged(t *testing.T) {
-	stage := func(profile Profile, ttft float64, findings ...FindingName) Stage {
-		s := Stage{Profile: profile, Completed: 3, TimeToFirstToken: Distribution{Count: 3, P90: ttft}}
-		for _, name := range findings {
-			s.Findings = append(s.Findings, Finding{Name: name, Invalidates: true})
-		}
+// judged is a stage of n requests with this time to first token, in seconds, as median and as 90th percentile.
+func judged(profile Profile, n int, p50, p90 float64, findings ...FindingName) Stage {
+	s := Stage{Name: string(profile), Profile: profile, Completed: n,
+		TimeToFirstToken: Distribution{Count: n, P50: p50, P90: p90}}
+	for _, name := range findings {
+		s.Findings = append(s.Findings, Finding{Name: name, Invalidates: true})
+	}
+	return s
+}
+
+func TestJudge(t *testing.T) {
+	half := Objectives{TimeToFirstTokenP90: 500 * time.Millisecond}
+	one := Objectives{ErrorRate: 0.01}
+	failing := func(completed, failed int) Stage {
+		s := judged(ProfileSynchronous, completed, 0.1, 0.1)
+		s.Failed = failed
 		return s
 	}
-	const kept, violated = 0.4, 0.6
+	behind := judged(ProfileConstant, 40, 0.1, 0.1)
+	behind.TargetRate, behind.RequestsPerSecond = 10, 9
+	fewBehind := behind
+	fewBehind.Completed = 20
+	for name, test := range map[string]struct {
+		stage      Stage
+		objectives Objectives
+		want       Judgement
+		why        string
+	}{
+		"nothing is asked":        {judged(ProfileSynchronous, 1, 9, 9, FindingReceiveLag), Objectives{}, Kept, ""},
+		"kept":                    {judged(ProfileSynchronous, 36, 0.4, 0.5), half, Kept, ""},
+		"violated":                {judged(ProfileSynchronous, 36, 0.4, 0.6), half, Violated, ""},
+		"few, and kept":           {judged(ProfileSynchronous, 35, 0.4, 0.4, FindingTooFewSamples), half, Unjudged, "too_few_samples"},
+		"few, half of them slow":  {judged(ProfileSynchronous, 6, 0.6, 0.7, FindingTooFewSamples), half, Violated, ""},
+		"few, some of them slow":  {judged(ProfileSynchronous, 35, 0.4, 0.6, FindingTooFewSamples), half, Unjudged, "too_few_samples"},
+		"one, and slow":           {judged(ProfileSynchronous, 1, 9, 9, FindingTooFewSamples), half, Unjudged, "too_few_samples"},
+		"slow by our fault":       {judged(ProfileSynchronous, 36, 0.6, 0.6, FindingReceiveLag), half, Unjudged, "receive_lag"},
+		"kept, but not valid":     {judged(ProfileSynchronous, 36, 0.1, 0.1, FindingReceiveLag), half, Unjudged, "receive_lag"},
+		"kept by those that came": {judged(ProfileConstant, 36, 0.1, 0.1, FindingCensored), half, Unjudged, "censored"},
+		"violated even by those":  {judged(ProfileConstant, 36, 0.1, 0.6, FindingCensored), half, Violated, ""},
+		"all fail":                {failing(0, 3), half, Violated, ""},
+		"two fail":                {failing(0, 2), half, Unjudged, "chance"},
+		"one of sixty fails":      {failing(59, 1), one, Unjudged, "chance"},
+		"four of sixty fail":      {failing(56, 4), one, Violated, ""},
+		"one of a hundred fails":  {failing(99, 1), one, Kept, ""},
+		"behind its rate":         {behind, half, Violated, ""},
+		"behind its rate, few":    {fewBehind, half, Unjudged, "chance"},
+	} {
+		got, why := test.stage.Judge(test.objectives)
+		if got != test.want || !strings.Contains(why, test.why) || why == "" != (test.want != Unjudged) {
+			t.Errorf("%s: %s (%s), want %s (%s)", name, got, why, test.want, test.why)
+		}
+	}
+}
+
+// TestExceeds holds the test against its definition: the chance of k or more, summed up from above.
+func TestExceeds(t *testing.T) {
+	atLeast := func(k, n int, p float64) (sum float64) {
+		for i := k; i <= n; i++ {
+			term := 1.0
+			for j := range i { // C(n, i) p^i
+				term *= float64(n-j) / float64(j+1) * p
+			}
+			sum += term * math.Pow(1-p, float64(n-i))
+		}
+		return sum
+	}
+	for _, p := range []float64{0.001, 0.01, 0.1, 0.5, 0.9} {
+		for _, n := range []int{1, 3, 10, 40, 100} {
+			for k := range n + 1 {
+				want := float64(k) > p*float64(n) && atLeast(k, n, p) <= 0.025
+				if got := Exceeds(k, n, p); got != want {
+					t.Errorf("%d of %d against %g: %v, want %v (%g)", k, n, p, got, want, atLeast(k, n, p))
+				}
+			}
+		}
+	}
+	for _, test := range []struct {
+		k, n  int
+		share float64
+		want  bool
+	}{
+		{0, 0, 0, false}, {0, 10, 0, false}, {1, 10, 0, true}, {10, 10, 1, false}, {1_000_000, 1_000_000, 0.5, true},
+		{500_000, 1_000_000, 0.5, false}, {501_000, 1_000_000, 0.5, true},
+	} {
+		if got := Exceeds(test.k, test.n, test.share); got != test.want {
+			t.Errorf("%d of %d against %g: %v", test.k, test.n, test.share, got)
+		}
+	}
+}
+
+func TestMustKeep(t *testing.T) {
+	for profile, want := range map[Profile]map[string]bool{
+		ProfileSweep:       {StageSynchronous: true, StageThroughput: false, "constant-1": false},
+		ProfileConstant:    {"constant-1": true},
+		ProfileSynchronous: {StageSynchronous: true},
+	} {
+		for stage, must := range want {
+			if got := (&Cycle{Profile: profile}).MustKeep(stage); got != must {
+				t.Errorf("%s of %s: %v", stage, profile, got)
+			}
+		}
+	}
+}
+
+func TestObjectivesJudged(t *testing.T) {
 	half := Objectives{TimeToFirstTokenP90: 500 * time.Millisecond}
+	kept, violated := judged(ProfileSynchronous, 36, 0.4, 0.4), judged(ProfileConstant, 36, 0.6, 0.6)
+	few := judged(ProfileSynchronous, 3, 0.4, 0.4, FindingTooFewSamples)
 	for name, test := range map[string]struct {
 		objectives Objectives
 		stages     []Stage
 		want       bool
 	}{
-		"no stage":              {half, nil, false},
-		"nothing to judge by":   {Objectives{}, []Stage{stage(ProfileSynchronous, kept)}, false},
-		"valid and kept":        {half, []Stage{stage(ProfileSynchronous, kept)}, true},
-		"valid and violated":    {half, []Stage{stage(ProfileConstant, violated)}, true},
-		"throughput alone":      {half, []Stage{stage(ProfileThroughput, violated)}, false},
-		"few samples, kept":     {half, []Stage{stage(ProfileSynchronous, kept, FindingTooFewSamples)}, false},
-		"few samples, violated": {half, []Stage{stage(ProfileSynchronous, violated, FindingTooFewSamples)}, true},
-		"violated by our fault": {half, []Stage{
-			stage(ProfileSynchronous, violated, FindingTooFewSamples, FindingCPUThrottled)}, false},
-		"kept by those that came": {half, []Stage{stage(ProfileConstant, kept, FindingCensored)}, false},
-		"violated even by those":  {half, []Stage{stage(ProfileConstant, violated, FindingCensored)}, true},
-		"one of two": {half, []Stage{stage(ProfileSynchronous, kept, FindingTooFewSamples),
-			stage(ProfileConstant, kept)}, true},
+		"no stage":            {half, nil, false},
+		"nothing to judge by": {Objectives{}, []Stage{kept}, false},
+		"kept":                {half, []Stage{kept}, true},
+		"violated":            {half, []Stage{violated}, true},
+		"throughput alone":    {half, []Stage{judged(ProfileThroughput, 36, 0.6, 0.6)}, false},
+		"few":                 {half, []Stage{few}, false},
+		"one of two":          {half, []Stage{few, kept}, true},
 	} {
 		c := &Cycle{Objectives: test.objectives, Stages: test.stages}
 		if got := c.ObjectivesJudged(); got != test.want {

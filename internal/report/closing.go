@@ -194,7 +194,7 @@ func withinObjectives(c *probe.Cycle) string {
 	case !slices.ContainsFunc(c.Stages, ofRate):
 		return "could not be judged: no benchmark has a rate of its own"
 	}
-	return "could not be judged: no benchmark is valid that has a rate of its own"
+	return "could not be judged: no benchmark that has a rate of its own can tell"
 }
 
 // interval says where a rate lies with 95 % confidence, if that is known.

@@ -31,15 +31,15 @@ func invalid(name probe.FindingName) []probe.Finding {
 // TestObjectivesInWords: what could not be judged is no verdict on the endpoint.
 func TestObjectivesInWords(t *testing.T) {
 	within := func(findings []probe.Finding) probe.Stage {
-		return probe.Stage{Name: probe.StageSynchronous, Profile: probe.ProfileSynchronous, Completed: 20, Findings: findings,
-			TimeToFirstToken: probe.Distribution{Count: 20, P90: 30}}
+		return probe.Stage{Name: probe.StageSynchronous, Profile: probe.ProfileSynchronous, Completed: 40, Findings: findings,
+			TimeToFirstToken: probe.Distribution{Count: 40, P90: 30}}
 	}
 	beyond := within(nil)
 	beyond.TimeToFirstToken.P90 = 90
 	slowed := beyond
 	slowed.Findings = invalid(probe.FindingCPUThrottled)
 	throughput := probe.Stage{Name: probe.StageThroughput, Profile: probe.ProfileThroughput, Completed: 20}
-	const unjudged = "could not be judged: no benchmark is valid that has a rate of its own"
+	const unjudged = "could not be judged: no benchmark that has a rate of its own can tell"
 	for name, test := range map[string]struct {
 		stages            []probe.Stage
 		rate              float64

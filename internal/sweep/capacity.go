@@ -33,19 +33,3 @@ func capacityOf(c *probe.Cycle) probe.Capacity {
 	}
 	return capacity
 }
-
-// KeepsObjectives reports whether the endpoint kept its objectives where it must: in a sweep one request at a time, in
-// any other profile at every rate asked for. A sweep goes beyond what an endpoint bears on purpose. A stage that our
-// own trouble made invalid says nothing against the endpoint; one that has few samples because it is slow does.
-func KeepsObjectives(c *probe.Cycle) bool {
-	for i := range c.Stages {
-		s := &c.Stages[i]
-		if c.Profile == probe.ProfileSweep && s.Profile != probe.ProfileSynchronous {
-			continue
-		}
-		if !c.Objectives.IsZero() && !s.Meets(c.Objectives) && !s.Disturbed() {
-			return false
-		}
-	}
-	return true
-}

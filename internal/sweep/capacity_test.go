@@ -76,38 +76,6 @@ func TestCapacity(t *testing.T) {
 	}
 }
 
-func TestKeepsObjectives(t *testing.T) {
-	half := probe.Objectives{TimeToFirstTokenP90: 500 * time.Millisecond}
-	found := func(s probe.Stage, name probe.FindingName) probe.Stage {
-		s.Findings = []probe.Finding{{Name: name, Invalidates: true}}
-		return s
-	}
-	slow := stageAt(probe.ProfileConstant, 4, 4, 0.6)
-	for name, test := range map[string]struct {
-		profile    probe.Profile
-		objectives probe.Objectives
-		stages     []probe.Stage
-		want       bool
-	}{
-		"nothing is asked": {probe.ProfileConstant, probe.Objectives{}, []probe.Stage{slow}, true},
-		"kept":             {probe.ProfileConstant, half, []probe.Stage{stageAt(probe.ProfileConstant, 4, 4, 0.5)}, true},
-		"violated":         {probe.ProfileConstant, half, []probe.Stage{slow}, false},
-		"violated at one": {probe.ProfilePoisson, half,
-			[]probe.Stage{stageAt(probe.ProfilePoisson, 1, 1, 0.1), slow}, false},
-		"late by our fault":   {probe.ProfileConstant, half, []probe.Stage{found(slow, probe.FindingReceiveLag)}, true},
-		"too slow for enough": {probe.ProfileConstant, half, []probe.Stage{found(slow, probe.FindingTooFewSamples)}, false},
-		"a sweep looks for more than it bears": {probe.ProfileSweep, half,
-			[]probe.Stage{stageAt(probe.ProfileSynchronous, 0, 1, 0.1), slow}, true},
-		"a sweep, one at a time": {probe.ProfileSweep, half,
-			[]probe.Stage{stageAt(probe.ProfileSynchronous, 0, 1, 0.6)}, false},
-	} {
-		c := &probe.Cycle{Profile: test.profile, Objectives: test.objectives, Stages: test.stages}
-		if got := KeepsObjectives(c); got != test.want {
-			t.Errorf("%s: %v, want %v", name, got, test.want)
-		}
-	}
-}
-
 func TestRatesBetween(t *testing.T) {
 	// The seed's sweep: 0.85 synchronous, 20.09 throughput.
 	want := []float64{2.99, 5.13, 7.26, 9.40, 11.54, 13.68, 15.81, 17.95, 20.09}
