@@ -40,8 +40,7 @@ const (
 )
 
 const (
-	guardRequests  = 10 // finished requests before a guard judges by a share of them
-	guardAllFailed = 3  // …but these many failures without one success are enough
+	guardFailLeast = 3 // failures before a share of them counts
 	guardSlowLeast = 3  // requests above the TTFT ceiling before it counts
 	guardSlowShare = 0.1
 	guardLookEvery = 100 * time.Millisecond // at requests in flight
@@ -50,6 +49,7 @@ const (
 // guard watches one stage. It may be used from many goroutines.
 type guard struct {
 	Guards
+	inFlight  func() int64 // requests that are on their way; nil = none
 	mu        sync.Mutex
 	completed int
 	failed    int
@@ -107,13 +107,15 @@ func (g *guard) look(now time.Time, flights iter.Seq[*probe.Flight]) {
 	g.reason, g.detail = g.judgeFirstTokens(answered, slow)
 }
 
-// judge returns why the stage must end as things stand, or "".
+// judge returns why the stage must end as things stand, or "". A failure is mostly quicker than a success, so that the
+// requests in flight count as ones that may succeed.
 func (g *guard) judge() (reason, detail string) {
-	finished := g.completed + g.failed
-	enough := finished >= guardRequests || g.completed == 0 && g.failed >= guardAllFailed
-	if g.MaxErrorRate > 0 && enough && float64(g.failed) > g.MaxErrorRate*float64(finished) {
-		return skipErrorRate, fmt.Sprintf("%d of %d requests failed, more than %.3g %%",
-			g.failed, finished, 100*g.MaxErrorRate)
+	sent := g.completed + g.failed
+	if g.inFlight != nil {
+		sent += int(g.inFlight())
+	}
+	if g.MaxErrorRate > 0 && g.failed >= guardFailLeast && probe.Exceeds(g.failed, sent, g.MaxErrorRate) {
+		return skipErrorRate, fmt.Sprintf("%d of %d requests failed, more than %.3g %%", g.failed, sent, 100*g.MaxErrorRate)
 	}
 	return g.judgeFirstTokens(g.answered, g.slow)
 }

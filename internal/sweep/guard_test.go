@@ -39,7 +39,9 @@ func TestGuard(t *testing.T) {
 		"two failures say nothing":         {limits, times(2, bad), ""},
 		"three failures and no success":    {limits, times(3, bad), skipErrorRate},
 		"one failure among few":            {limits, both(times(2, ok), times(1, bad)), ""},
-		"two of ten":                       {limits, both(times(8, ok), times(2, bad)), skipErrorRate},
+		"three of ten may be chance":       {limits, both(times(7, ok), times(3, bad)), ""},
+		"four of ten":                      {limits, both(times(6, ok), times(4, bad)), skipErrorRate},
+		"one in seven of hundreds":         {limits, both(times(300, ok), times(50, bad)), skipErrorRate},
 		"one of ten is the limit":          {limits, both(times(9, ok), times(1, bad)), ""},
 		"our own limit is not their error": {limits, both(times(1, ok), times(99, ours)), ""},
 		"cut requests are not errors":      {limits, both(times(9, ok), times(99, cut)), ""},
@@ -62,6 +64,22 @@ func TestGuard(t *testing.T) {
 				t.Errorf("tripped %q (%s), want %q", got, detail, test.want)
 			}
 		})
+	}
+}
+
+// TestGuardWaitsForSuccesses: of 512 requests that leave at once those that are refused are back first.
+func TestGuardWaitsForSuccesses(t *testing.T) {
+	bad := probe.Result{Outcome: probe.Failed, Reason: probe.ReasonHTTP5xx}
+	for failures, want := range map[int]string{3: "", 51: "", 70: skipErrorRate} {
+		inFlight := int64(512)
+		g := &guard{Guards: Guards{MaxErrorRate: 0.1}, inFlight: func() int64 { return inFlight }}
+		for range failures {
+			inFlight--
+			g.record(&bad)
+		}
+		if got, detail := g.tripped(); got != want {
+			t.Errorf("after %d failures: %q (%s), want %q", failures, got, detail, want)
+		}
 	}
 }
 

@@ -131,7 +131,7 @@ func (c *cycle) verdict(ctx context.Context, stage *probe.Stage, w *watcher, end
 	case stage.Completed == 0 && stage.Failed > 0 && len(c.Stages) == 1:
 		worst, example := w.collector.worstFailure()
 		c.Failure = &probe.CycleFailure{Reason: string(worst), Detail: example}
-	case w.guard.unbroken() >= guardAllFailed:
+	case w.guard.unbroken() >= guardFailLeast:
 		if c.Failure = c.gone(ctx, stage); c.Failure != nil {
 			return &obstacle{skipFailed, c.Failure.Detail}
 		}
@@ -189,6 +189,7 @@ func (c *cycle) watch(s named) *watcher {
 	started := time.Now()
 	w := &watcher{cycle: c, name: s.name, collector: newCollector(started), guard: &guard{Guards: c.target.Guards}}
 	live := c.engine.Live()
+	w.guard.inFlight = live.InFlight.Load
 	switch s.Profile {
 	case probe.ProfileThroughput:
 		w.settler = &settler{
