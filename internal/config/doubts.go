@@ -54,6 +54,12 @@ func (c *checker) doubtSecrets(e *Endpoint) {
 		c.warn("tls.insecure_skip_verify", "nobody looks at the endpoint's certificate: whoever stands in between can read "+
 			"the key, and answer; name the authority that has signed it with tls.ca_file")
 	}
+	for _, name := range e.ExtraBody.Names() {
+		if strings.HasSuffix(plainKey(name), "apikey") {
+			c.warn(join("extra_body", name), "is a key by its name, and extra_body is in reports and in the history; send it as a "+
+				"header, see headers")
+		}
+	}
 	for i, h := range e.Headers {
 		if h.Value != "" && isSecret(h.Name) {
 			c.warn(fmt.Sprintf("headers[%d].value", i), "by its name %s is a secret, which is shown to whoever may read this "+

@@ -61,7 +61,11 @@ func advice(e *config.Endpoint, reason string) string {
 	case string(probe.ReasonUnauthorized):
 		return keyAdvice(e)
 	case string(probe.ReasonNotFound), string(probe.ReasonNotAStream), string(probe.ReasonMalformed):
-		return "see that the URL is the API's base URL, which mostly ends in /v1"
+		text := "see that the URL is the API's base URL, which mostly ends in /v1"
+		if reason == string(probe.ReasonNotFound) && e.Model == "" {
+			text += "; where that lists no models, as Azure's, set model (--model, MODEL)"
+		}
+		return text
 	case string(probe.ReasonRateLimited):
 		return "wait, or have the limit of this key or address raised"
 	case string(probe.ReasonHTTP5xx), string(probe.ReasonErrorEvent), string(probe.ReasonTruncated),

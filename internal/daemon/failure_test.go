@@ -41,6 +41,15 @@ func TestConclude(t *testing.T) {
 		{"key from a file", probe.Cycle{Failure: &probe.CycleFailure{Reason: "unauthorized", Detail: "401"}},
 			config.Endpoint{APIKeyFile: "/keys/llama"},
 			&probe.CycleFailure{Reason: "unauthorized", Detail: "401; see that the file /keys/llama holds the right key"}},
+		{"key in a header", probe.Cycle{Failure: &probe.CycleFailure{Reason: "unauthorized", Detail: "401"}},
+			config.Endpoint{Headers: []config.Header{{Name: "api-key", Secret: "a"}}},
+			&probe.CycleFailure{Reason: "unauthorized", Detail: "401; see that the endpoint's headers hold the right key"}},
+		{"no list of models", probe.Cycle{Failure: &probe.CycleFailure{Reason: "not_found", Detail: "404"}},
+			config.Endpoint{}, &probe.CycleFailure{Reason: "not_found", Detail: "404; see that the URL is the API's base URL, " +
+				"which mostly ends in /v1; where that lists no models, as Azure's, set model (--model, MODEL)"}},
+		{"no such URL", probe.Cycle{Failure: &probe.CycleFailure{Reason: "not_found", Detail: "404"}},
+			config.Endpoint{Model: "m"}, &probe.CycleFailure{Reason: "not_found", Detail: "404; see that the URL is the API's " +
+				"base URL, which mostly ends in /v1"}},
 		{"tokenizer of its own", probe.Cycle{Failure: &probe.CycleFailure{Reason: "tokenizer", Detail: "none"}},
 			config.Endpoint{Tokenizer: "org/name"}, &probe.CycleFailure{Reason: "tokenizer", Detail: "none"}},
 	} {
