@@ -15,7 +15,8 @@ func fromCycle(c *probe.Cycle) *cycleJSON {
 		Workload: workloadJSON{API: c.Workload.API, Tokenizer: c.Workload.Tokenizer,
 			PromptTokens: lengthJSON(c.Workload.PromptTokens), OutputTokens: lengthJSON(c.Workload.OutputTokens),
 			SharedPrefixTokens: c.Workload.SharedPrefixTokens, ExtraBody: c.Workload.ExtraBody},
-		Limits: limitsJSON{MaxDuration: seconds(c.MaxDuration), MaxRequests: c.MaxRequests},
+		Limits: limitsJSON{MaxDuration: seconds(c.MaxDuration), MaxRequests: c.MaxRequests,
+			MaxConcurrency: c.MaxConcurrency},
 		Objectives: objectivesJSON{
 			TimeToFirstTokenP90:  seconds(c.Objectives.TimeToFirstTokenP90),
 			InterTokenLatencyP90: seconds(c.Objectives.InterTokenLatencyP90),
@@ -47,6 +48,7 @@ func toCycle(j *cycleJSON) (*probe.Cycle, error) {
 			PromptTokens: probe.Length(j.Workload.PromptTokens), OutputTokens: probe.Length(j.Workload.OutputTokens),
 			SharedPrefixTokens: j.Workload.SharedPrefixTokens, ExtraBody: j.Workload.ExtraBody},
 		MaxDuration: time.Duration(j.Limits.MaxDuration), MaxRequests: j.Limits.MaxRequests,
+		MaxConcurrency: j.Limits.MaxConcurrency,
 		Objectives: probe.Objectives{
 			TimeToFirstTokenP90:  time.Duration(j.Objectives.TimeToFirstTokenP90),
 			InterTokenLatencyP90: time.Duration(j.Objectives.InterTokenLatencyP90),

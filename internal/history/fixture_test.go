@@ -130,7 +130,8 @@ func sweepCycle(endpoint string, started time.Time, samples int) *probe.Cycle {
 			P75: v(), P90: v(), P95: v(), P99: v(), Max: v()}
 	}
 	c := cycleAt(endpoint, started)
-	c.Profile, c.MaxDuration, c.Server, c.Fingerprint = probe.ProfileSweep, 2*time.Minute, "vllm 0.32.0", "4b1d6f3e"
+	c.Profile, c.MaxDuration, c.MaxConcurrency = probe.ProfileSweep, 2*time.Minute, 512
+	c.Server, c.Fingerprint = "vllm 0.32.0", "4b1d6f3e"
 	c.Workload = probe.Workload{API: "chat", Tokenizer: "org/model", PromptTokens: probe.Length{Mean: 512},
 		OutputTokens: probe.Length{Mean: 128}, SharedPrefixTokens: 128, ExtraBody: `{"top_k":1}`}
 	c.Objectives = probe.Objectives{TimeToFirstTokenP90: 500 * time.Millisecond, ErrorRate: 0.01}

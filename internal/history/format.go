@@ -60,8 +60,9 @@ type (
 		Max      int `json:"max"`
 	}
 	limitsJSON struct {
-		MaxDuration seconds `json:"max_duration_seconds"`
-		MaxRequests int     `json:"max_requests"`
+		MaxDuration    seconds `json:"max_duration_seconds"`
+		MaxRequests    int     `json:"max_requests"`
+		MaxConcurrency int     `json:"max_concurrency"`
 	}
 	objectivesJSON struct {
 		TimeToFirstTokenP90  seconds `json:"time_to_first_token_p90_seconds"`

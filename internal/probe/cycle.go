@@ -70,15 +70,17 @@ type Cycle struct {
 	Profile     Profile
 	MaxDuration time.Duration // limit of each stage
 	MaxRequests int           // limit of each stage, 0 = none
-	Started     time.Time
-	Ended       time.Time
-	Stages      []Stage // in the order in which they ran
-	Skipped     []Skip
-	Failure     *CycleFailure // nil if every stage ran or was skipped on purpose
-	Objectives  Objectives
-	Capacity    Capacity
-	Fingerprint string      // equal for cycles that can be compared: what was asked of which model, and how
-	Regression  *Regression // against earlier cycles; nil where none was sought
+	// MaxConcurrency is how many requests the throughput stage has in flight; 0 where the profile has no such stage.
+	MaxConcurrency int
+	Started        time.Time
+	Ended          time.Time
+	Stages         []Stage // in the order in which they ran
+	Skipped        []Skip
+	Failure        *CycleFailure // nil if every stage ran or was skipped on purpose
+	Objectives     Objectives
+	Capacity       Capacity
+	Fingerprint    string      // equal for cycles that can be compared: what was asked of which model, and how
+	Regression     *Regression // against earlier cycles; nil where none was sought
 }
 
 // Regression is a cycle held against its baseline: the last good cycles of the same Fingerprint.

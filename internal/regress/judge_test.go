@@ -345,11 +345,11 @@ func TestFingerprint(t *testing.T) {
 			ID: "a", Endpoint: probe.Endpoint{Name: "e", Model: "m", URL: "http://a/v1"}, Server: "vllm 0.32.0",
 			Workload: probe.Workload{API: "chat", Tokenizer: "t", PromptTokens: probe.Length{Mean: 512},
 				OutputTokens: probe.Length{Mean: 128}},
-			Profile: probe.ProfileSweep,
+			Profile: probe.ProfileSweep, MaxConcurrency: 512,
 		}
 	}
 	want := Fingerprint(base())
-	if want != "38e30ec1e05b047e" {
+	if want != "68e5974a73d708d5" {
 		t.Errorf("the fingerprint of the same cycle is %s: histories of older versions no longer compare", want)
 	}
 	for name, test := range map[string]struct {
@@ -365,6 +365,7 @@ func TestFingerprint(t *testing.T) {
 		"extra body":     {func(c *probe.Cycle) { c.Workload.ExtraBody = `{"top_k":1}` }, false},
 		"prompt spread":  {func(c *probe.Cycle) { c.Workload.PromptTokens.Variance++ }, false},
 		"output length":  {func(c *probe.Cycle) { c.Workload.OutputTokens.Max++ }, false},
+		"concurrency":    {func(c *probe.Cycle) { c.MaxConcurrency = 4 }, false},
 		"profile":        {func(c *probe.Cycle) { c.Profile = probe.ProfileSynchronous }, false},
 		"kind of server": {func(c *probe.Cycle) { c.Server = "sglang 0.32.0" }, false},
 		"server version": {func(c *probe.Cycle) { c.Server = "vllm 0.33.0" }, true},

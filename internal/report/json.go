@@ -57,8 +57,9 @@ type (
 		Max      *int `json:"max"`
 	}
 	limitsJSON struct {
-		MaxDuration *float64 `json:"max_duration_seconds"`
-		MaxRequests *int     `json:"max_requests"`
+		MaxDuration    *float64 `json:"max_duration_seconds"`
+		MaxRequests    *int     `json:"max_requests"`
+		MaxConcurrency *int     `json:"max_concurrency"`
 	}
 	objectivesJSON struct {
 		TimeToFirstTokenP90  *float64 `json:"time_to_first_token_p90_seconds"`
@@ -196,7 +197,8 @@ func encodeCycle(c *probe.Cycle) cycleJSON {
 		Workload: workloadJSON{API: c.Workload.API, Tokenizer: c.Workload.Tokenizer,
 			PromptTokens: encodeLength(c.Workload.PromptTokens), OutputTokens: encodeLength(c.Workload.OutputTokens),
 			SharedPrefixTokens: c.Workload.SharedPrefixTokens, ExtraBody: c.Workload.ExtraBody},
-		Limits: limitsJSON{MaxDuration: set(c.MaxDuration.Seconds()), MaxRequests: set(c.MaxRequests)},
+		Limits: limitsJSON{MaxDuration: set(c.MaxDuration.Seconds()), MaxRequests: set(c.MaxRequests),
+			MaxConcurrency: set(c.MaxConcurrency)},
 		Objectives: objectivesJSON{
 			TimeToFirstTokenP90:  set(c.Objectives.TimeToFirstTokenP90.Seconds()),
 			InterTokenLatencyP90: set(c.Objectives.InterTokenLatencyP90.Seconds()),
@@ -416,8 +418,8 @@ func decodeCycle(j *cycleJSON) (*probe.Cycle, error) {
 			PromptTokens: decodeLength(j.Workload.PromptTokens), OutputTokens: decodeLength(j.Workload.OutputTokens),
 			SharedPrefixTokens: j.Workload.SharedPrefixTokens, ExtraBody: j.Workload.ExtraBody},
 		Profile: j.Profile, MaxDuration: d.seconds("max_duration_seconds", value(j.Limits.MaxDuration)),
-		MaxRequests: value(j.Limits.MaxRequests),
-		Started:     d.time("started_at", j.StartedAt), Ended: d.time("ended_at", j.EndedAt),
+		MaxRequests: value(j.Limits.MaxRequests), MaxConcurrency: value(j.Limits.MaxConcurrency),
+		Started: d.time("started_at", j.StartedAt), Ended: d.time("ended_at", j.EndedAt),
 		Objectives: probe.Objectives{
 			TimeToFirstTokenP90: d.seconds("time_to_first_token_p90_seconds", value(j.Objectives.TimeToFirstTokenP90)),
 			InterTokenLatencyP90: d.seconds("inter_token_latency_p90_seconds",

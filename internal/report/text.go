@@ -137,6 +137,10 @@ func details(c *probe.Cycle) []string {
 	if c.MaxDuration > 0 {
 		maxDuration = strconv.FormatFloat(c.MaxDuration.Seconds(), 'f', -1, 64) + " sec"
 	}
+	var maxConcurrency string
+	if c.MaxConcurrency > 0 {
+		maxConcurrency = fmt.Sprintf(", max_concurrency=%d", c.MaxConcurrency)
+	}
 	source := length("prompt_tokens", c.Workload.PromptTokens)
 	if n := c.Workload.SharedPrefixTokens; n > 0 {
 		source += fmt.Sprintf(",shared_prefix_tokens=%d", n)
@@ -146,7 +150,7 @@ func details(c *probe.Cycle) []string {
 		backend + ")",
 		fmt.Sprintf("Data(type=emulated, source=%s, tokenizer=%s)", source, clean(c.Workload.Tokenizer)),
 		fmt.Sprintf("Rate(type=%s, rate=%s)", clean(string(c.Profile)), rates(c)),
-		fmt.Sprintf("Limits(max_number=%s requests, max_duration=%s)", maxRequests, maxDuration),
+		fmt.Sprintf("Limits(max_number=%s requests, max_duration=%s%s)", maxRequests, maxDuration, maxConcurrency),
 	}
 	if !c.Objectives.IsZero() {
 		lines = append(lines, "Objectives("+objectives(c.Objectives)+")")

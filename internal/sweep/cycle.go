@@ -80,7 +80,7 @@ func describe(t *Target) *probe.Cycle {
 		ID:       CycleID(t.Name, started),
 		Endpoint: probe.Endpoint{Name: t.Name, Model: t.Model, URL: t.Client.BaseURL},
 		Workload: workload, Profile: t.Plan.Profile,
-		MaxDuration: t.Plan.MaxDuration, MaxRequests: t.Plan.MaxRequests,
+		MaxDuration: t.Plan.MaxDuration, MaxRequests: t.Plan.MaxRequests, MaxConcurrency: t.Plan.concurrency(),
 		Started: started, Objectives: t.Objectives,
 	}
 }

@@ -276,6 +276,23 @@ func TestProfiles(t *testing.T) {
 	}
 }
 
+// TestMaxConcurrency: a cycle says how many requests its throughput stage has in flight, if it has one.
+func TestMaxConcurrency(t *testing.T) {
+	for name, test := range map[string]struct {
+		plan Plan
+		want int
+	}{
+		"a sweep":             {Plan{Profile: probe.ProfileSweep, MaxConcurrency: 8, MaxInFlight: 64}, 8},
+		"a guard allows less": {Plan{Profile: probe.ProfileThroughput, MaxConcurrency: 64, MaxInFlight: 8}, 8},
+		"none at once":        {Plan{Profile: probe.ProfileSynchronous, MaxConcurrency: 8, MaxInFlight: 64}, 0},
+		"an open loop":        {Plan{Profile: probe.ProfilePoisson, MaxConcurrency: 8, MaxInFlight: 64}, 0},
+	} {
+		if got := NotBegun(&Target{Plan: test.plan}).MaxConcurrency; got != test.want {
+			t.Errorf("%s: %d, want %d", name, got, test.want)
+		}
+	}
+}
+
 // TestCycleLeavesNothingBehind: not a connection, not a goroutine, while the server goes on.
 func TestCycleLeavesNothingBehind(t *testing.T) {
 	_, url := simtest.Start(t, steady())

@@ -2,6 +2,7 @@ package sweep
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/inferprobe/inferprobe/internal/load"
@@ -78,6 +79,14 @@ func (p Plan) stage(profile probe.Profile, rate float64) load.Stage {
 		s.MaxInFlight = min(p.MaxConcurrency, p.MaxInFlight)
 	}
 	return s
+}
+
+// concurrency returns how many requests the throughput stage has in flight, 0 if there is no such stage.
+func (p Plan) concurrency() int {
+	if !slices.Contains(p.StageNames(), probe.StageThroughput) {
+		return 0
+	}
+	return p.throughput().MaxInFlight
 }
 
 // between returns n rates from above low to high, evenly spaced: linspace(low, high, n+1)[1:].
