@@ -238,7 +238,8 @@ func (c *checker) cron(text string) {
 	parsed, err := cron.ParseStandard(text)
 	switch {
 	case err != nil:
-		c.fail("sweep.cron", "%s is not a schedule: %v; write for example %q", quoted(text), err, "0 3 * * *")
+		why := strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }), " ")
+		c.fail("sweep.cron", "%s is not a schedule: %s; write for example %q", quoted(text), why, "0 3 * * *")
 	case strings.Contains(text, "@every"):
 		c.fail("sweep.cron", "%s is an interval; write it as sweep.interval", quoted(text))
 	case parsed.Next(time.Now()).IsZero():

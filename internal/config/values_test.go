@@ -146,7 +146,10 @@ func FuzzLoad(f *testing.F) {
 		"endpoints:\n  - url: http://a/v1\n    sweep: {interval: 6h, prompt_tokens: {mean: 5, min: 1}, rate: [1, 2]}\n",
 		"endpoints: [{labels: [{name: a}], sweep: {windows: ['Mon 01:00-02:00 UTC'], cron: '@daily'}}]",
 		"a: &a [*a]\n", "---\n---\n", "\t", "? [a]\n: b", "endpoints: !!set {a}", "<<: {a: b}", "endpoints: [null, 1]",
+		"endpoints: [{url: http://a, sweep: {cron: \"@\\n\"}}]",
 		"defaults: {guards: {tokens_per_day: 20M, max_error_rate: 1%}}\nmetrics:\nhistory: {cycles: 1}",
+		"endpoints: [{url: https://a/v1?b=c, headers: [{name: A, value: b}, {name: C, value_file: d}], tls: {server_name: e}}]",
+		"endpoints: [{url: http://a, extra_body: {a: {B: [1, 0x10, .5, null, true, 2024-10-21, 'c', .inf, !!binary aa]}}}]",
 	} {
 		f.Add([]byte(s))
 	}
