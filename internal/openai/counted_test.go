@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,14 +62,14 @@ func TestGathered(t *testing.T) {
 // TestTokenizerStandsIn: from the second answer without usage on the tokenizer counts, and no longer once the server does.
 func TestTokenizerStandsIn(t *testing.T) {
 	const events = 3
-	usage := false
+	var usage atomic.Bool
 	server := startRaw(t, func(c *rawConn) {
 		var body strings.Builder
 		for i := range events {
 			fmt.Fprintf(&body, "data: {\"choices\":[{\"delta\":{\"content\":\" w%d x y z\"}}]}\n\n", i)
 		}
 		body.WriteString("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"length\"}]}\n\n")
-		if usage {
+		if usage.Load() {
 			body.WriteString("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":11}}\n\n")
 		}
 		body.WriteString("data: [DONE]\n\n")
@@ -98,7 +99,8 @@ func TestTokenizerStandsIn(t *testing.T) {
 		{false, nil, events, probe.TokensFromEvents, 2},
 		{false, errors.New("broken"), events, probe.TokensFromEvents, 3},
 	} {
-		usage, broken = step.usage, step.broken
+		usage.Store(step.usage)
+		broken = step.broken
 		var res probe.Result
 		client.Do(t.Context(), &probe.Request{Body: []byte("{}"), OutputTokens: 12}, &res)
 		if res.Outcome != probe.Completed || res.OutputTokens != step.tokens || res.TokenSource != step.source {
