@@ -3,13 +3,14 @@
 //
 // # Promises
 //
-// No two replicas ever run the same endpoint, or endpoints of the same group; as long as they are told different groups
-// of an endpoint, while a change of the configuration reaches one after another, this does not hold for it. A holder
-// stops two thirds of the lease's duration after it sent its last successful renewal, and leaves its work the last third to end. Others take a Lease only if it has not changed for its
-// whole duration since they saw it, and the API server refuses the write if it changed after all. Every duration is of
-// the observer's own monotonic clock; the times inside a Lease are written for people and never read, so wrong clocks
-// do no harm. What no lease can give: a process that is frozen (SIGSTOP, a paused machine) while its requests are in
-// flight cannot stop them, and whoever deletes a held Lease by hand may, until the next renewal, have two holders.
+// No two replicas ever run the same endpoint, or endpoints of the same group; as long as they are told different
+// groups of an endpoint, while a change of the configuration reaches one after another, this does not hold for it. A
+// holder stops two thirds of the lease's duration after it sent its last successful renewal, and leaves its work the
+// last third to end. Others take a Lease only if it has not changed for its whole duration since they saw it, and the
+// API server refuses the write if it changed after all. Every duration is of the observer's own monotonic clock; the
+// times inside a Lease are written for people and never read, so wrong clocks do no harm. What no lease can give: a
+// process that is frozen (SIGSTOP, a paused machine) while its requests are in flight cannot stop them, and whoever
+// deletes a held Lease by hand may, until the next renewal, have two holders.
 //
 // The renewal interval is a third of the duration. When a holder dies, another replica takes over after one duration
 // and half an interval at most; in the rare case that replicas disagree whose turn it is, after one duration and one
