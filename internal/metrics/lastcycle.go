@@ -78,7 +78,8 @@ func describeLastCycle() lastCycleDescs {
 		target: desc("stage_target_requests_per_second",
 			"Rate that the stage was to reach, in the last whole cycle; 0 for a closed loop.", stage),
 		requests: desc("stage_requests_per_second",
-			"Completed requests per second of the stage, in the last whole cycle.", stage),
+			"Requests per second over the measured window of the stage, in the last whole cycle: by their tokens, parts of "+
+				"unfinished requests too, and so not the completed ones by the duration.", stage),
 		tokens: desc("stage_output_tokens_per_second",
 			"Output tokens per second of the stage, those of unfinished requests too, in the last whole cycle.", stage),
 		valid: desc("stage_valid",
@@ -254,8 +255,12 @@ func (d *lastCycleDescs) collectStage(ch chan<- prometheus.Metric, ep probe.Endp
 	// Summaries, as the label `quantile` is theirs; a new created timestamp tells that each begins anew.
 	summary := func(d *prometheus.Desc, of probe.Distribution) {
 		sum, quantiles := summarise(of)
-		ch <- prometheus.MustNewConstSummaryWithCreatedTimestamp(d, uint64(of.Count), sum, quantiles, s.Started,
-			ep.Name, ep.Model, name)
+		n, labels := uint64(of.Count), []string{ep.Name, ep.Model, name}
+		if s.Started.IsZero() {
+			ch <- prometheus.MustNewConstSummary(d, n, sum, quantiles, labels...)
+			return
+		}
+		ch <- prometheus.MustNewConstSummaryWithCreatedTimestamp(d, n, sum, quantiles, s.Started, labels...)
 	}
 	summary(d.timeToFirstToken, s.TimeToFirstToken)
 	summary(d.interTokenLatency, s.InterTokenLatency)

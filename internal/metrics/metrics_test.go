@@ -357,6 +357,24 @@ func TestUnknownIsNaN(t *testing.T) {
 	}
 }
 
+// TestCreated: the quantiles of a stage count from its start, and those of one that has not run from no time.
+func TestCreated(t *testing.T) {
+	reg, m := newMetrics(metrics.Classic)
+	m.Add(llama, nil, []string{"constant-1", "constant-2"}).CycleEnded(cycle())
+	for _, family := range []string{
+		"stage_time_to_first_token_seconds", "stage_inter_token_latency_seconds", "stage_time_per_output_token_seconds",
+		"stage_request_duration_seconds",
+	} {
+		ran := find(t, reg, family, "stage", "constant-1").GetSummary().GetCreatedTimestamp()
+		if !ran.AsTime().Equal(start) {
+			t.Errorf("%s of a stage that began at %s counts from %s", family, start, ran.AsTime())
+		}
+		if not := find(t, reg, family, "stage", "constant-2").GetSummary().GetCreatedTimestamp(); not != nil {
+			t.Errorf("%s of a stage that has not run counts from %s", family, not.AsTime())
+		}
+	}
+}
+
 // TestRegression: every signal has its series from the start, and detected is 0 before the first verdict. A cycle without
 // a verdict does not end an alert; one that was asked for something else does.
 func TestRegression(t *testing.T) {
