@@ -35,6 +35,7 @@ func (c *checker) doubts(cfg *Config, at func(section string) locator) {
 			continue
 		}
 		c.doubtConcurrency(e)
+		c.doubtPlaces(e, cost.TokensPerRequest)
 		c.doubtInterval(e)
 		c.doubtWindows(e, cost.LongestCycle)
 		if o := near.before(cfg.Endpoints, i); o >= 0 && cfg.Limits.ConcurrentSweeps > 1 {
@@ -124,10 +125,23 @@ func (c *checker) doubtBudget(e *Endpoint, canary float64) {
 	}
 }
 
+// doubtPlaces: the throughput stage settles once each of its places has had a request, and its tokens.
+func (c *checker) doubtPlaces(e *Endpoint, request int) {
+	places := min(e.Guards.MaxInFlight, e.Sweep.MaxConcurrency)
+	limit := int(e.Guards.TokensPerDay)
+	if throughput(e) && limit > 0 && limit < places*request {
+		c.warn("guards.tokens_per_day", "%d tokens a day are fewer than the throughput stage has in flight at once, %d: it "+
+			"will not settle, and nothing comes after it; allow more, or lower sweep.max_concurrency", limit, places*request)
+	}
+}
+
+func throughput(e *Endpoint) bool {
+	return e.Sweep.Profile == probe.ProfileSweep || e.Sweep.Profile == probe.ProfileThroughput
+}
+
 func (c *checker) doubtConcurrency(e *Endpoint) {
 	most, wanted := e.Guards.MaxInFlight, e.Sweep.MaxConcurrency
-	throughput := e.Sweep.Profile == probe.ProfileSweep || e.Sweep.Profile == probe.ProfileThroughput
-	if throughput && most < wanted {
+	if throughput(e) && most < wanted {
 		c.warn("guards.max_in_flight", "the throughput stage has %d requests in flight, not the %d of sweep.max_concurrency; "+
 			"set both to the number that is meant", most, wanted)
 	}

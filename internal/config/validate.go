@@ -88,8 +88,10 @@ func (c *checker) url(e *Endpoint) (host string) {
 		c.fail("url", "carries a user name or password; give the key with api_key_file or api_key_env")
 	case u.Fragment != "":
 		c.fail("url", "must end with its path or query, without a fragment")
-	case strings.HasSuffix(strings.TrimRight(u.Path, "/"), "/completions"):
-		c.fail("url", `is that of a call; give the base URL, without "/chat/completions" or "/completions"`)
+	case !validPort(u.Port()):
+		c.fail("url", "has the port %s; a port is 1 to 65535", u.Port())
+	case callOf(u) != "":
+		c.fail("url", "is that of a call; give the base URL, without %q", callOf(u))
 	case !validQuery(u.RawQuery):
 		c.fail("url", "has a query that is none; write it like ?api-version=2024-10-21, and other characters like %%20")
 	case secretParameter(u) != "":
@@ -101,6 +103,25 @@ func (c *checker) url(e *Endpoint) (host string) {
 			e.URL += "?" + query
 		}
 		return u.Host
+	}
+	return ""
+}
+
+func validPort(port string) bool {
+	if port == "" {
+		return true
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
+}
+
+// callOf returns the path of an API's call with which a URL ends that should be that of the API, or "".
+func callOf(u *url.URL) string {
+	path := strings.TrimRight(u.Path, "/")
+	for _, call := range []string{"/chat/completions", "/completions", "/embeddings", "/responses", "/models"} {
+		if strings.HasSuffix(path, call) {
+			return call
+		}
 	}
 	return ""
 }
@@ -216,9 +237,16 @@ func (c *checker) sweep(s *Sweep) {
 	c.between("sweep.rates", s.Rates, 1, maxStages)
 	c.rates(s)
 	c.atLeast("sweep.max_duration", s.MaxDuration, time.Second)
+	if s.MaxDuration > longestStage {
+		c.fail("sweep.max_duration", "%v is too long, as a stage is kept in memory until it ends; use at most %v",
+			s.MaxDuration, longestStage)
+	}
 	c.between("sweep.max_requests", s.MaxRequests, 0, 1<<31-1)
 	c.between("sweep.max_concurrency", s.MaxConcurrency, 1, maxConcurrency)
 }
+
+// longestStage takes some 80 MB.
+const longestStage = 4 * time.Hour
 
 // sharedPrefix refuses a prefix that leaves the shortest prompt nothing of its own.
 func (c *checker) sharedPrefix(s *Sweep) {
