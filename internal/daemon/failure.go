@@ -60,7 +60,9 @@ func advice(e *config.Endpoint, reason string) string {
 			"and that to show to the endpoint, are named under tls"
 	case string(probe.ReasonUnauthorized):
 		return keyAdvice(e)
-	case string(probe.ReasonNotFound), string(probe.ReasonNotAStream), string(probe.ReasonMalformed):
+	case string(probe.ReasonMalformed):
+		return "look with curl at what the server, or a proxy before it, sends; the API's base URL mostly ends in /v1"
+	case string(probe.ReasonNotFound), string(probe.ReasonNotAStream):
 		text := "see that the URL is the API's base URL, which mostly ends in /v1"
 		if reason == string(probe.ReasonNotFound) && e.Model == "" {
 			text += "; where that lists no models, as Azure's, set model (--model, MODEL)"

@@ -50,6 +50,9 @@ func TestConclude(t *testing.T) {
 		{"no such URL", probe.Cycle{Failure: &probe.CycleFailure{Reason: "not_found", Detail: "404"}},
 			config.Endpoint{Model: "m"}, &probe.CycleFailure{Reason: "not_found", Detail: "404; see that the URL is the API's " +
 				"base URL, which mostly ends in /v1"}},
+		{"a broken stream", probe.Cycle{Failure: &probe.CycleFailure{Reason: "malformed", Detail: "an event is not JSON: {"}},
+			config.Endpoint{}, &probe.CycleFailure{Reason: "malformed", Detail: "an event is not JSON: {; look with curl at " +
+				"what the server, or a proxy before it, sends; the API's base URL mostly ends in /v1"}},
 		{"tokenizer of its own", probe.Cycle{Failure: &probe.CycleFailure{Reason: "tokenizer", Detail: "none"}},
 			config.Endpoint{Tokenizer: "org/name"}, &probe.CycleFailure{Reason: "tokenizer", Detail: "none"}},
 	} {

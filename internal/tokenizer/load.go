@@ -13,6 +13,10 @@ import (
 
 const fileName = "tokenizer.json"
 
+// wanted says what names a tokenizer, and where.
+const wanted = "tokenizer (--tokenizer, TOKENIZER) takes a folder with a " + fileName + ", the path of one, or a Hub " +
+	"repository"
+
 // Load makes the tokenizer that ref names: a folder that holds a tokenizer.json, the path of such a file, or a Hub
 // repository as "org/name" or "org/name@revision", the revision being a branch, a tag or a commit. As in transformers,
 // a path that exists comes before a repository of that name. A ref that is written as a path is never looked up on the
@@ -32,7 +36,7 @@ func Load(ctx context.Context, ref string, hub *Hub) (*Tokenizer, error) {
 // making a tokenizer of it takes memory.
 func Read(ctx context.Context, ref string, hub *Hub) (name string, json []byte, err error) {
 	if ref == "" {
-		return "", nil, errors.New("no tokenizer is named: give a Hub repository, a folder or the path of a tokenizer.json")
+		return "", nil, errors.New("no tokenizer is named; " + wanted)
 	}
 	path := expandHome(ref)
 	info, err := os.Stat(path)
@@ -41,8 +45,10 @@ func Read(ctx context.Context, ref string, hub *Hub) (name string, json []byte, 
 		return readFolder(path)
 	case err == nil:
 		return readFile(path)
+	case writtenAsPath(ref) && errors.Is(err, fs.ErrNotExist):
+		return "", nil, fmt.Errorf("%s: no such file or folder; %s", path, wanted)
 	case writtenAsPath(ref):
-		return "", nil, fmt.Errorf("tokenizer: %w", err)
+		return "", nil, err
 	}
 	repo, revision, err := parseRepository(ref)
 	if err != nil {
@@ -61,7 +67,7 @@ func Read(ctx context.Context, ref string, hub *Hub) (name string, json []byte, 
 func readFile(path string) (name string, json []byte, err error) {
 	json, err = os.ReadFile(path)
 	if err != nil {
-		return "", nil, fmt.Errorf("tokenizer: %w", err)
+		return "", nil, err
 	}
 	return path, json, nil
 }
@@ -73,11 +79,11 @@ func readFolder(path string) (name string, json []byte, err error) {
 	}
 	for _, other := range []string{"tokenizer.model", "tiktoken.model", "tekken.json", "vocab.json", "vocab.txt"} {
 		if _, err := os.Stat(filepath.Join(path, other)); err == nil {
-			return "", nil, fmt.Errorf("tokenizer: folder %s has %s but no %s, which is what inferprobe reads; transformers "+
+			return "", nil, fmt.Errorf("folder %s has %s but no %s, which is what inferprobe reads; transformers "+
 				"writes one: AutoTokenizer.from_pretrained(%q).save_pretrained(%q)", path, other, fileName, path, path)
 		}
 	}
-	return "", nil, fmt.Errorf("tokenizer: folder %s has no %s", path, fileName)
+	return "", nil, fmt.Errorf("folder %s has no %s; %s", path, fileName, wanted)
 }
 
 // expandHome replaces a leading "~/", which no shell does for a value in a configuration file.
