@@ -103,17 +103,17 @@ func describeRequests(w io.Writer, e *config.Endpoint) {
 }
 
 func describeCycles(w io.Writer, e *config.Endpoint, c config.Cost) {
-	fmt.Fprintf(w, "  cycle     %s, at most %s, %.3g a day\n", count(c.Stages, "stage"), c.LongestCycle.Round(time.Second),
-		c.CyclesPerDay)
+	fmt.Fprintf(w, "  cycle     %s, at most %s, %s a day\n", count(c.Stages, "stage"), c.LongestCycle.Round(time.Second),
+		plain(c.CyclesPerDay))
 	if c.TokensPerDay > 0 {
 		fmt.Fprintf(w, "            at most %s tokens a day: %.0f requests a cycle of %d tokens\n",
 			tokens(c.TokensPerDay), c.RequestsPerCycle, c.TokensPerRequest)
 		return
 	}
 	seconds := e.Sweep.MaxDuration.Seconds()
-	fmt.Fprintf(w, "            as fast as the endpoint is: about %.0f s × (%.3g × synchronous + %.3g × throughput req/s) requests\n"+
+	fmt.Fprintf(w, "            as fast as the endpoint is: about %.0f s × (%s × synchronous + %s × throughput req/s) requests\n"+
 		"            of %d tokens; at 1 and 20 req/s that is %s tokens a day\n",
-		seconds, c.Synchronous, c.Throughput, c.TokensPerRequest,
+		seconds, plain(c.Synchronous), plain(c.Throughput), c.TokensPerRequest,
 		tokens(c.CyclesPerDay*float64(c.TokensPerRequest)*seconds*(c.Synchronous+20*c.Throughput)))
 }
 
@@ -132,8 +132,16 @@ func tokens(n float64) string {
 		name string
 	}{{1e9, "G"}, {1e6, "M"}, {1e3, "k"}} {
 		if n >= unit.size {
-			return fmt.Sprintf("%.3g%s", n/unit.size, unit.name)
+			return plain(n/unit.size) + unit.name
 		}
 	}
 	return fmt.Sprintf("%.0f", n)
+}
+
+// plain formats a number to three digits, or as many as are before its point.
+func plain(n float64) string {
+	if n >= 100 {
+		return fmt.Sprintf("%.0f", n)
+	}
+	return fmt.Sprintf("%.3g", n)
 }

@@ -110,7 +110,28 @@ func (s *simFlags) parse() (sim.Options, error) {
 	fixed, errFixed := parseFixed(s.fixed)
 	faults, errFaults := parseFaults(s.faults)
 	o.Fixed, o.Faults = fixed, faults
-	return o, errors.Join(errFixed, errFaults)
+	return o, errors.Join(s.positive(), errFixed, errFaults)
+}
+
+// positive refuses zeros, which sim.Options would take for the default.
+func (s *simFlags) positive() error {
+	var errs []error
+	for _, flag := range []struct {
+		name string
+		zero bool
+	}{
+		{"max-model-len", s.options.MaxModelLen == 0}, {"slots", s.options.Slots == 0},
+		{"prefill-rate", s.options.PrefillTokensPerSecond == 0}, {"tokens-per-event", s.options.TokensPerEvent == 0},
+	} {
+		if flag.zero {
+			errs = append(errs, fmt.Errorf("--%s is 0; a positive number is wanted", flag.name))
+		}
+	}
+	if s.options.DecodeStep == 0 && s.options.DecodePerSequence == 0 {
+		errs = append(errs, errors.New("--decode-step and --decode-per-sequence are both 0; give --fixed a gap of 0s "+
+			"instead"))
+	}
+	return errors.Join(errs...)
 }
 
 func parseFixed(text string) (*sim.FixedTiming, error) {
