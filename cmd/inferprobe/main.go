@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"syscall"
 
-	"github.com/prometheus/common/version"
 	"github.com/spf13/cobra"
 )
 
@@ -84,7 +83,7 @@ possible, then nine rates between the two), exports metrics of every request to 
 Try it without an endpoint:   inferprobe demo
 Measure an endpoint once:     inferprobe run --url http://localhost:8000/v1
 Keep measuring:               inferprobe serve --config.file inferprobe.yaml`,
-		Version:       version.Print("inferprobe"),
+		Version:       versionText(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -77,7 +77,7 @@ func (d *Daemon) canary(ctx context.Context, p *endpointProbe, canary *sweep.Can
 	switch { // what goes on as it was is in the metrics
 	case !changed:
 	case success:
-		log.Info("the canary is answered", "time_to_first_token", out.TimeToFirstToken)
+		log.Info("the canary is answered", "time_to_first_token", out.TimeToFirstToken.Round(100*time.Microsecond))
 	default:
 		log.Warn("the canary fails", "reason", out.Reason, "detail", out.Detail)
 	}
