@@ -139,7 +139,7 @@ func (c *cycle) runStages(ctx context.Context) {
 		if len(stages) > 1 {
 			c.learnAlone(ctx)
 		}
-		c.rising(ctx, stages)
+		c.openLoops(ctx, stages)
 	}
 }
 
@@ -167,21 +167,38 @@ func (c *cycle) sweep(ctx context.Context) {
 		c.skipAll(stages, stop)
 		return
 	}
-	c.rising(ctx, stages)
+	c.openLoops(ctx, stages)
 }
 
-// rising runs stages of rising rates; when one is ended before its time, the higher ones are skipped.
-func (c *cycle) rising(ctx context.Context, stages []named) {
+// openLoops runs open loops in their order. When one asked too much of the endpoint, those of rates that are not lower
+// are skipped; when anything else ended one before its time, all that are left.
+func (c *cycle) openLoops(ctx context.Context, stages []named) {
+	var tooMuch *obstacle
+	var limit float64 // requests/s that were too much
 	for i, s := range stages {
-		if _, stop := c.run(ctx, s); stop != nil {
+		if tooMuch != nil && s.Rate >= limit {
+			c.skip(s, tooMuch)
+			continue
+		}
+		_, stop := c.run(ctx, s)
+		switch {
+		case stop == nil:
+		case c.Failure != nil || !stop.byRate():
 			c.skipAll(stages[i+1:], stop)
 			return
+		default:
+			tooMuch, limit = stop, s.Rate
 		}
 	}
 }
 
 // obstacle is why stages are skipped.
 type obstacle struct{ reason, detail string }
+
+// byRate reports whether it may not stand against a lower rate.
+func (o *obstacle) byRate() bool {
+	return o.reason == skipErrorRate || o.reason == skipTTFT || o.reason == skipSaturated
+}
 
 func (c *cycle) skip(s named, o *obstacle) {
 	c.Skipped = append(c.Skipped, probe.Skip{Stage: s.name, Reason: o.reason, Detail: o.detail})
