@@ -86,3 +86,17 @@ func (h *histogram) orderStatistic(k int) float64 {
 	}
 	return math.Inf(1)
 }
+
+// each visits the middles of the buckets by rising value, with how many observations are in each.
+func (h *histogram) each(visit func(value float64, n int)) {
+	for i, page := range h.pages {
+		if page == nil {
+			continue
+		}
+		for j, n := range page {
+			if n > 0 {
+				visit(middleOf(i, j), int(n))
+			}
+		}
+	}
+}

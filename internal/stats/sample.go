@@ -225,3 +225,15 @@ func (s *Sample) orderStatistic(k int) float64 {
 	}
 	return s.max
 }
+
+// each visits the observations by rising value, n of each: equal ones may come in several visits.
+func (s *Sample) each(visit func(value float64, n int)) {
+	if s.hist != nil {
+		s.hist.each(visit)
+		return
+	}
+	s.sort()
+	for _, r := range s.runs {
+		visit(r.value, r.n)
+	}
+}

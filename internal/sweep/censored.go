@@ -20,10 +20,11 @@ const (
 	censoredErrors = 2
 )
 
-// censored is how long requests had waited that were cut off, in seconds: no more than may be in flight at once.
+// censored is of the requests that were cut off: no more than may be in flight at once.
 type censored struct {
-	first []float64 // for a first token that had not come
-	whole []float64 // for the end
+	first   []float64 // seconds for which they had waited for a first token that had not come
+	whole   []float64 // … for the end
+	lengths []float64 // tokens that had come by tokens asked for
 }
 
 // add takes a request that was cut off now.
@@ -33,6 +34,7 @@ func (n *censored) add(r *probe.Result, now time.Time) {
 	}
 	waited := now.Sub(r.Sent).Seconds()
 	n.whole = append(n.whole, waited)
+	n.lengths = append(n.lengths, float64(r.OutputTokens)/asked(r))
 	if len(r.Arrivals) == 0 {
 		n.first = append(n.first, waited)
 	}

@@ -31,6 +31,7 @@ type collector struct {
 	firstError                               stats.Sample // of times to a first token, for having been read late, seconds
 	firstReads, reads                        reads
 	requests                                 reservoir
+	lengths                                  stats.Sample // of completed answers: tokens by tokens asked for
 	cut                                      censored
 
 	sent                int
@@ -146,7 +147,7 @@ func (c *collector) placeTokens(r *probe.Result, sent time.Duration) {
 		case probe.Completed:
 			b.served += tokens / float64(r.OutputTokens)
 		case probe.Incomplete:
-			b.unfinished += tokens / float64(max(1, r.Request.OutputTokens))
+			b.unfinished += tokens / asked(r)
 		}
 	}
 	var parts int
@@ -164,6 +165,9 @@ func (c *collector) placeTokens(r *probe.Result, sent time.Duration) {
 		}
 	}
 }
+
+// asked returns the output tokens that were asked for.
+func asked(r *probe.Result) float64 { return float64(max(1, r.Request.OutputTokens)) }
 
 // partsOf returns what an arrival counts for among those of its request.
 func partsOf(a *probe.Arrival) int {
@@ -188,6 +192,7 @@ func (c *collector) addCompleted(r *probe.Result) {
 
 	c.promptTokens.Add(float64(r.Request.PromptTokens))
 	c.outputTokens.Add(float64(r.OutputTokens))
+	c.lengths.Add(float64(r.OutputTokens) / asked(r))
 	if r.PromptTokens > 0 {
 		c.serverPrompt.Add(float64(r.PromptTokens))
 	}
@@ -320,15 +325,6 @@ func (o *outputCounts) add(r *probe.Result) {
 		o.events += events
 		o.eventTokens += r.StreamedTokens()
 	}
-}
-
-// length returns the tokens of an answer for each that was asked for; 1 where nothing is known.
-func (o *outputCounts) length() float64 {
-	asked, got := o.byServer.asked+o.byUs.asked, o.byServer.got+o.byUs.got
-	if asked == 0 || got == 0 {
-		return 1
-	}
-	return float64(got) / float64(asked)
 }
 
 // turnover returns how many requests have completed, and the time in which a batch of equal requests renews itself:

@@ -142,7 +142,7 @@ func TestRates(t *testing.T) {
 		"constant, lengths differ": { // 10 and 30 tokens, 145 and 245 ms
 			stage: constantAt(10, 2*time.Second), out: endedBy(load.EndedByDuration, 2*time.Second),
 			results:  mixed(openLoop(10, 2*time.Second, quick), openLoop(10, 2*time.Second, long)),
-			requests: 10, tokens: 200, inFlight: 1.95, within: 0.02,
+			requests: 10, tokens: 200, inFlight: 1.95, within: 0.04, // the window has an odd number of gaps
 		},
 		"constant, every second request fails halfway": { // 5 × 10 and 5 × 5 tokens/s; half of them for 120 ms only
 			stage: constantAt(10, 2*time.Second), out: endedBy(load.EndedByDuration, 2*time.Second),
@@ -152,6 +152,18 @@ func TestRates(t *testing.T) {
 		"constant, two tokens an event and only their total known": {
 			stage: constantAt(10, 2*time.Second), out: endedBy(load.EndedByDuration, 2*time.Second),
 			results: merged(openLoop(10, 2*time.Second, counted)), requests: 10, tokens: 200, inFlight: 1.95, within: 0.02,
+		},
+		"constant, less than one request in the stage": { // one answer of 145 ms says nothing of 6.9 a second
+			stage: constantAt(0.3, 3*time.Second), out: endedBy(load.EndedByDuration, 3*time.Second),
+			results: openLoop(0.3, 3*time.Second, quick), requests: 0.3, tokens: 3, inFlight: 0.3 * 0.145,
+		},
+		"constant, no more than one request": {
+			stage: constantAt(0.5, time.Minute), out: endedBy(load.EndedByRequests, 145*milli),
+			results: openLoop(0.5, time.Second, quick), requests: 0.5, tokens: 5, inFlight: 0.5 * 0.145,
+		},
+		"constant, all are sent before the first is done": { // 10 in 10 gaps of 1 ms; the last is done after 154 ms
+			stage: constantAt(1000, time.Minute), out: endedBy(load.EndedByRequests, 154*milli),
+			results: openLoop(1000, time.Second, quick)[:10], requests: 10 / 0.154, tokens: 100 / 0.154, inFlight: -1,
 		},
 		"constant, overloaded": { // two places of 145 ms serve 13.8 of 30 requests/s, and ever more wait
 			stage: constantAt(30, 4*time.Second), out: endedBy(load.EndedByDuration, 4*time.Second),
@@ -296,7 +308,7 @@ func TestTokensAddUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := collect(test.result)
-			tokens, served := c.line.tokens(0, time.Minute), c.line.served(0, time.Minute, c.outputs.length())
+			tokens, served := c.line.tokens(0, time.Minute), c.line.served(0, time.Minute, c.worth())
 			if !near(tokens, test.tokens) || !near(served, test.served) {
 				t.Errorf("%v tokens and %v requests' worth, want %v and %v", tokens, served, test.tokens, test.served)
 			}

@@ -62,7 +62,8 @@ func (c *collector) summarise(s named, out load.Outcome, settled *settler) probe
 
 // window chooses the measured part of a stage, where the endpoint is as busy as the stage makes it: for one request
 // after another, from the first send to the last completion; for a throughput stage the windows over which its rate
-// settled, else the second half; for an open loop from when requests in flight have reached their number to the end.
+// settled, else the second half; for an open loop from when requests in flight have reached their number to the end, or
+// all of it where that is too short.
 func (c *collector) window(s named, out load.Outcome, settled *settler) window {
 	end := min(out.Ended.Sub(out.Started), s.MaxDuration)
 	switch {
@@ -75,27 +76,32 @@ func (c *collector) window(s named, out load.Outcome, settled *settler) window {
 	case settled != nil && settled.settled:
 		return window{settled.window[0], settled.window[1]}
 	}
+	open := s.Profile != probe.ProfileThroughput
 	w := window{c.firstDone, end}
 	switch {
-	case s.Profile != probe.ProfileThroughput:
+	case open:
 		w = c.openWindow(s, out, end)
 	case out.Ending == load.EndedByRequests: // from here on places stay free
 		w.to = c.lastSent
 	default:
 		w.from = max(w.from, end/2)
 	}
-	if w.length() < shortestWindow { // few requests: no steady part to speak of
-		return c.whole()
+	switch { // few requests: no steady part to speak of
+	case w.length() >= shortestWindow:
+		return w
+	case open: // each request that was sent stands for a gap, also the last
+		return window{0, max(end, c.lastSent+seconds(1/s.Rate))}
 	}
-	return w
+	return c.whole()
 }
 
 // whole is the window that holds all that was completed.
 func (c *collector) whole() window { return window{c.firstSent, c.lastDone} }
 
 // openWindow is the window of an open loop. A request stays for its latency, so that the number in flight grows for as
-// long; the median stands for it, or half the stage where an overloaded endpoint gets ever slower. The window is a
-// whole number of gaps between sends, so that it holds as many requests as were sent in its length wherever it begins.
+// long; the p90 stands for it, with those that were cut off, or half the stage where an overloaded endpoint gets ever
+// slower. The window is a whole number of gaps between sends, so that it holds as many requests as were sent in its
+// length wherever it begins.
 func (c *collector) openWindow(s named, out load.Outcome, end time.Duration) window {
 	if s.Rate*end.Seconds() < 1 {
 		return window{}
@@ -104,7 +110,7 @@ func (c *collector) openWindow(s named, out load.Outcome, end time.Duration) win
 	if out.Ending == load.EndedByRequests {
 		end = min(end, c.lastSent)
 	}
-	from := max(c.firstDone, min(seconds(c.duration.Quantile(0.5)), end/2))
+	from := max(c.firstDone, min(seconds(c.durations().Quantile(0.9)), end/2))
 	const rounding = 1e-6
 	gaps := math.Floor((end-from).Seconds()/gap + rounding)
 	return window{from, from + seconds(max(0, gaps)*gap)}
@@ -121,11 +127,33 @@ func (c *collector) rates(w window) (requests, tokens float64) {
 	switch {
 	case c.completed == 0:
 		return 0, c.line.tokens(w.from, w.to) / length
-	case w == c.whole():
+	case w == c.whole(), c.incomplete == 0 && w.from <= c.firstSent && w.to >= c.lastDone: // exact, however short
 		return float64(c.completed) / length, float64(c.doneTokens) / length
 	}
-	return c.line.served(w.from, w.to, c.outputs.length()) / length, c.line.tokens(w.from, w.to) / length
+	return c.line.served(w.from, w.to, c.worth()) / length, c.line.tokens(w.from, w.to) / length
 }
+
+// worth returns how many requests the tokens are worth that an incomplete request asked for. One where lengths are
+// forced; else answers may have ended before. How long those would have become that the end of the stage cut off tell
+// the completed ones that are longer: the short ones are no measure, since most of those were done.
+func (c *collector) worth() float64 {
+	lengths := stats.NewSurvival(&c.lengths, c.cut.lengths)
+	var requests, came float64
+	for _, share := range c.cut.lengths {
+		if share > 0 {
+			requests += share * lengths.MeanInverse(share, 1)
+			came += share
+		}
+	}
+	if came == 0 {
+		return 1
+	}
+	return requests / came
+}
+
+// durations returns the distribution of request durations in seconds, of which those cut off were at least as long as
+// they had waited.
+func (c *collector) durations() *stats.Survival { return stats.NewSurvival(&c.duration, c.cut.whole) }
 
 // mostBatches is into how many parts a settled window is cut at most for the interval of its rate.
 const mostBatches = 10
@@ -140,10 +168,10 @@ func (c *collector) rateInterval(w window) probe.Interval {
 	if period > 0 {
 		n = max(n, min(mostBatches, int(w.length()/period)))
 	}
-	rates, part, length := make([]float64, n), w.length()/time.Duration(n), c.outputs.length()
+	rates, part, worth := make([]float64, n), w.length()/time.Duration(n), c.worth()
 	for i := range rates {
 		from := w.from + time.Duration(i)*part
-		rates[i] = c.line.served(from, from+part, length) / part.Seconds()
+		rates[i] = c.line.served(from, from+part, worth) / part.Seconds()
 	}
 	low, high := stats.MeanInterval(rates, 0.95)
 	return probe.Interval{Low: max(0, low), High: high}

@@ -76,10 +76,10 @@ func (t *timeline) tokens(from, to time.Duration) float64 {
 	return t.sum(from, to, func(b *bin) float64 { return b.tokens })
 }
 
-// served returns how many requests' worth of tokens arrived in [from, to). Incomplete requests take part as if they had
-// gone on to length times the tokens that they asked for.
-func (t *timeline) served(from, to time.Duration, length float64) float64 {
-	return t.sum(from, to, func(b *bin) float64 { return b.served + b.unfinished/length })
+// served returns how many requests' worth of tokens arrived in [from, to). All the tokens that an incomplete request
+// asked for are worth so many requests.
+func (t *timeline) served(from, to time.Duration, worth float64) float64 {
+	return t.sum(from, to, func(b *bin) float64 { return b.served + worth*b.unfinished })
 }
 
 // latency returns how many requests completed in [from, to) and the mean of their latencies in seconds.

@@ -38,7 +38,7 @@ func TestTimelineServed(t *testing.T) {
 	var line timeline
 	line.at(0).served = 3
 	line.at(10 * milli).unfinished = 2 // two requests' worth of the tokens asked for; answers are half as long
-	if got := line.served(0, 20*milli, 0.5); !near(got, 3+4) {
+	if got := line.served(0, 20*milli, 2); !near(got, 3+4) {
 		t.Errorf("%v requests' worth, want 7", got)
 	}
 }
