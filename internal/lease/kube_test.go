@@ -43,9 +43,10 @@ func TestKube(t *testing.T) {
 	}
 	f.eventually(3*duration, f.spread)
 
-	t.Log("a replica is killed")
+	t.Log("a replica is killed, after an operator has paused what it measures")
 	f.watcher.forget()
 	killed := f.replicas["b"]
+	paused := f.pauseAll(killed)
 	dead["b"].Store(true)
 	f.watcher.killed(killed.name)
 	delete(f.replicas, "b")
@@ -56,6 +57,12 @@ func TestKube(t *testing.T) {
 		t.Errorf("the takeover took %v", gap)
 	} else {
 		t.Logf("the takeover took %v", gap)
+	}
+	for _, endpoint := range paused {
+		holder := f.holder(endpoint)
+		if !holder.leases.Paused(endpoint, "") {
+			t.Errorf("%s measures %s, which is paused", holder.name, endpoint)
+		}
 	}
 	f.startWith("b", k.client(nil))
 	f.eventually(4*duration, f.spread)
@@ -89,6 +96,39 @@ func TestKube(t *testing.T) {
 		f.stop(pod)
 	}
 	k.checkReleased(endpoints)
+}
+
+// pauseAll pauses all endpoints of a replica, waits until their Leases say so, and returns them.
+func (f *fleet) pauseAll(r *replica) (endpoints []string) {
+	f.t.Helper()
+	for _, endpoint := range f.endpoints {
+		if f.holder(endpoint) == r {
+			r.leases.SetPaused(endpoint, "", true)
+			endpoints = append(endpoints, endpoint)
+		}
+	}
+	if len(endpoints) == 0 {
+		f.t.Fatalf("%s holds nothing", r.name)
+	}
+	f.eventually(5*time.Second, func() error {
+		for _, endpoint := range endpoints {
+			if !r.leases.Paused(endpoint, "") {
+				return fmt.Errorf("the lease of %s does not say that it is paused", endpoint)
+			}
+		}
+		return nil
+	})
+	return endpoints
+}
+
+// holder returns the replica that holds the Lease of an endpoint, nil if none does.
+func (f *fleet) holder(endpoint string) *replica {
+	for _, r := range f.replicas {
+		if r.leases.Holder(endpoint, "") == r.leases.Identity() {
+			return r
+		}
+	}
+	return nil
 }
 
 // spread is like checkSpread, as an error.
