@@ -91,35 +91,54 @@ func closedLoop(random *rand.Rand, places int, stage time.Duration, spread float
 	return results
 }
 
-// TestRateIntervalHolds simulates throughput stages whose true rate is known, and counts how often it is inside.
+// TestRateIntervalHolds plays throughput stages whose true rate is known to their end, which is where the rate seems to
+// have settled, and counts how often the truth is inside.
 func TestRateIntervalHolds(t *testing.T) {
-	const places, runs, spread = 8, 300, 0.2
-	tokens := 10 + 19/2.0
-	latency := 0.1 + (tokens-1)*0.02*math.Exp(spread*spread/2) // the mean
-	rate := places / latency
+	const runs = 120
+	const least = 0.95 - 2*0.02 // two standard errors of the count
+	equal := workload{asked: 30}
+	short := workload{asked: 128, length: func(r *rand.Rand) float64 { return 32 * r.ExpFloat64() }}
 	for _, test := range []struct {
-		window time.Duration // three times the period, and so much that there are many parts
-		least  float64
-	}{{1500 * milli, 0.9}, {8 * time.Second, 0.9}} {
-		random := rand.New(rand.NewPCG(8, uint64(test.window)))
-		var inside int
+		name     string
+		workload workload
+		places   int
+		limit    time.Duration
+	}{
+		{"waves", equal, 64, 10 * time.Second},
+		{"waves", equal, 64, usual},
+		{"times differ, few at once", forcedNoisy, 8, 10 * time.Second},
+		{"times differ, few at once", forcedNoisy, 8, 20 * time.Second},
+		{"times differ, few at once", forcedNoisy, 8, usual},
+		{"times differ", forcedNoisy, 64, usual},
+		{"lengths differ", short, 64, 20 * time.Second},
+		{"lengths differ", short, 64, usual},
+		{"lengths differ much", exponential, 64, usual},
+	} {
+		random := rand.New(rand.NewPCG(8, uint64(test.limit)))
+		rate := float64(test.places) / test.workload.meanDuration()
+		var settled, inside int
 		var width float64
 		for range runs {
-			c := collect(closedLoop(random, places, 2*time.Second+test.window, spread)...)
-			s := &settler{settled: true, window: [2]time.Duration{2 * time.Second, 2*time.Second + test.window}}
-			stage := c.summarise(throughputFor(time.Minute), endedBy(load.EndedByStop, 2*time.Second+test.window), s)
-			i := stage.RequestsInterval
-			if i.Low > stage.RequestsPerSecond || i.High < stage.RequestsPerSecond {
-				t.Fatalf("the rate %v is not in its own interval %v", stage.RequestsPerSecond, i)
+			_, s := test.workload.throughput(random, test.places, test.limit)
+			i := s.RequestsInterval
+			if i.IsZero() {
+				continue
+			}
+			settled++
+			if i.Low > s.RequestsPerSecond || i.High < s.RequestsPerSecond {
+				t.Fatalf("the rate %v is not in its own interval %v", s.RequestsPerSecond, i)
 			}
 			if i.Low <= rate && rate <= i.High {
 				inside++
 			}
-			width += (i.High - i.Low) / rate / runs
+			width += (i.High - i.Low) / rate
 		}
-		t.Logf("window %s: the true rate is inside in %d of %d, mean width %.1f %%", test.window, inside, runs, 100*width)
-		if share := float64(inside) / runs; share < test.least {
-			t.Errorf("window %s: the true rate is inside in %.0f %% of the runs", test.window, 100*share)
+		share := float64(inside) / float64(settled)
+		t.Logf("%s, %s: the true rate is inside in %.0f %% of the %d that settled, mean width %.1f %%", test.name, test.limit,
+			100*share, settled, 100*width/float64(settled))
+		if share < least || settled < runs*9/10 {
+			t.Errorf("%s, %s: the true rate is inside in %.0f %% of the %d runs that settled", test.name, test.limit, 100*share,
+				settled)
 		}
 	}
 }

@@ -101,6 +101,16 @@ func (s *settler) nearest(offset time.Duration) (mark, bool) {
 	return mark{}, false
 }
 
+// rampOver returns from when on the rate was looked at; nothing that is older is kept.
+func (s *settler) rampOver() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.marks) == 0 {
+		return s.window[0]
+	}
+	return s.marks[0].at
+}
+
 // unsettled says why the rate of a stage that lasted for so long has not settled.
 func (s *settler) unsettled(lasted time.Duration) string {
 	completed, period := s.turnover()

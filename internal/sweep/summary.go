@@ -52,7 +52,7 @@ func (c *collector) summarise(s named, out load.Outcome, settled *settler) probe
 		stage.RequestsPerSecond, stage.OutputTokensPerSecond = c.rates(w)
 	}
 	if settled != nil && settled.settled {
-		stage.RequestsInterval = c.rateInterval(w)
+		stage.RequestsInterval = c.rateInterval(w, settled.rampOver())
 	}
 	if s.Profile == probe.ProfileSynchronous {
 		stage.Requests = c.requests.inOrder()
@@ -155,26 +155,31 @@ func (c *collector) worth() float64 {
 // they had waited.
 func (c *collector) durations() *stats.Survival { return stats.NewSurvival(&c.duration, c.cut.whole) }
 
-// mostBatches is into how many parts a settled window is cut at most for the interval of its rate.
-const mostBatches = 10
+// mostBatches is into how many parts a settled window is cut at most for the interval of its rate. In the usual stage of
+// 120 s each lasts 3.6 s: a server that is faster and slower by turns of a second or two makes shorter ones depend on
+// each other.
+const mostBatches = 5
 
-// rateInterval returns the interval of the rate of a settled window by batch means: the rates of its parts differ by
-// chance, and say so how much the whole may be off. Parts are no shorter than a batch of requests takes to renew
-// itself, which the window holds three times at least: shorter ones would depend on each other. It tells of chance
-// within the window, not of what differs from cycle to cycle.
-func (c *collector) rateInterval(w window) probe.Interval {
-	_, period := c.turnover()
-	n := settleWindows
-	if period > 0 {
-		n = max(n, min(mostBatches, int(w.length()/period)))
+// rateInterval returns the 95 % interval of the rate of a settled window. Its random part is by batch means: the rates
+// of parts of the time since the ramp differ by chance, and say so how much the window may be off. Parts are whole times
+// as long as a batch of requests takes to renew itself, which the window holds three times: others would depend on each
+// other, and on where in a batch they begin. The parts before the window count, too: those in it have been chosen for
+// being alike. Half of what they may differ by is added, which is how far the choice may lead astray. It tells of chance
+// within a stage, not of what differs from cycle to cycle.
+func (c *collector) rateInterval(w window, rampOver time.Duration) probe.Interval {
+	part := w.length() / settleWindows
+	if _, period := c.turnover(); period > 0 {
+		part = min(part, period*max(1, w.length()/mostBatches/period))
 	}
-	rates, part, worth := make([]float64, n), w.length()/time.Duration(n), c.worth()
-	for i := range rates {
-		from := w.from + time.Duration(i)*part
-		rates[i] = c.line.served(from, from+part, worth) / part.Seconds()
+	var rates []float64
+	worth := c.worth()
+	for to := w.to; to-part >= min(w.from, rampOver); to -= part {
+		rates = append(rates, c.line.served(to-part, to, worth)/part.Seconds())
 	}
 	low, high := stats.MeanInterval(rates, 0.95)
-	return probe.Interval{Low: max(0, low), High: high}
+	chance := (high - low) / 2 * math.Sqrt(float64(len(rates))*part.Seconds()/w.length().Seconds())
+	rate := c.line.served(w.from, w.to, worth) / w.length().Seconds()
+	return probe.Interval{Low: max(0, rate-chance-settleSpread/2*rate), High: rate + chance + settleSpread/2*rate}
 }
 
 func distribution(s *stats.Sample) probe.Distribution {
