@@ -40,14 +40,28 @@ func (n *censored) add(r *probe.Result, now time.Time) {
 	}
 }
 
-// censored looks for quantiles that are too low for want of the requests that were cut off.
+// censored looks for latencies that are too low for want of the requests that were cut off. A throughput stage is there
+// for its rate, which is right all the same: of the ends of its requests a note will do.
 func (j *judgement) censored() {
-	if !j.censoredBy("first token", j.cut.first, &j.ttft) { // those without one have no end either
-		j.censoredBy("end", j.cut.whole, &j.duration)
+	if j.censoredBy(j.invalid, "first token", j.cut.first, &j.ttft) { // those without one have no end either
+		return
+	}
+	tell := j.invalid
+	if j.stage.Profile == probe.ProfileThroughput {
+		tell = j.note
+	}
+	if !j.censoredBy(tell, "end", j.cut.whole, &j.duration) && (j.stage.Profile != probe.ProfileThroughput || !j.asAsked()) {
+		j.cutShort(tell)
 	}
 }
 
-func (j *judgement) censoredBy(what string, cut []float64, seen *stats.Sample) bool {
+// asAsked reports whether answers are as long as asked for. The durations of a throughput stage then differ by its ramp
+// alone, in which the queue was shorter: settled looks at that.
+func (j *judgement) asAsked() bool { return math.Abs(j.lengths.Mean()-1) <= lengthShare }
+
+type teller func(name probe.FindingName, format string, args ...any)
+
+func (j *judgement) censoredBy(tell teller, what string, cut []float64, seen *stats.Sample) bool {
 	if seen.Count() == 0 || len(cut) == 0 {
 		return false
 	}
@@ -65,8 +79,26 @@ func (j *judgement) censoredBy(what string, cut []float64, seen *stats.Sample) b
 	if least <= limit || float64(longer) <= chance {
 		return false
 	}
-	j.invalid(probe.FindingCensored, "%d requests that the end of the stage cut off had waited for their %s for longer "+
+	tell(probe.FindingCensored, "%d requests that the end of the stage cut off had waited for their %s for longer "+
 		"than the p90 of the %d completed ones, %s: with them it is %s at least, and how much more is not known", longer, what,
 		seen.Count(), ms(reported), ms(least))
 	return true
+}
+
+// cutShort estimates how long the requests that were cut off would have taken: as long as completed ones that took
+// longer than they had waited. Where lengths differ, the end of a stage cuts off the long ones above all, although none
+// of them need have waited for long. The mean tells that best, but for the chance in how many of n are in flight at the
+// end, √n; that the p90 is too low as well tells it from a few requests that hang.
+func (j *judgement) cutShort(tell teller) {
+	if j.completed < probe.MinSamples(censoredQuantile) || len(j.cut.whole) == 0 {
+		return
+	}
+	all, mean, p90 := j.durations(), j.duration.Mean(), j.duration.Quantile(censoredQuantile)
+	missing := (all.Mean() - mean) * (1 - 1/math.Sqrt(float64(len(j.cut.whole))))
+	if missing <= censoredShare*mean || all.Above((1+censoredShare)*p90) <= 1-censoredQuantile {
+		return
+	}
+	tell(probe.FindingCensored, "the end of the stage cut off %d requests, and of long ones more than of short ones: as long "+
+		"ones that completed say, requests take %s on average, not %s, and their p90 is %s, not %s", len(j.cut.whole),
+		ms(all.Mean()), ms(mean), ms(all.Quantile(censoredQuantile)), ms(p90))
 }

@@ -24,6 +24,19 @@ func cutAfter(n int, waited time.Duration, tokens int) []*probe.Result {
 
 func TestFindingsOnRequestsCutOff(t *testing.T) {
 	beside := func(cut ...*probe.Result) []*probe.Result { return append(many(100), cut...) } // 100 and 190 ms each
+	// 94 of 190 ms and 6 of 1,090 ms, beside those cut off after 500 ms
+	shortAndLong := func(cut int) []*probe.Result {
+		results := many(100)
+		for i := range results {
+			a := plain
+			a.sent, a.asked = results[i].Sent.Sub(epoch), 100
+			if i < 6 {
+				a.tokens = 100
+			}
+			*results[i] = *a.result()
+		}
+		return append(results, cutAfter(cut, 500*milli, 9)...)
+	}
 	unsent := cutAfter(20, 5*time.Second, 0)
 	for _, r := range unsent {
 		r.Sent = time.Time{}
@@ -39,6 +52,12 @@ func TestFindingsOnRequestsCutOff(t *testing.T) {
 		"12 hang": {results: beside(cutAfter(12, 5*time.Second, 0)...), want: want,
 			detail: "12 requests that the end of the stage cut off had waited for their first token for longer than the p90 of " +
 				"the 100 completed ones, 100.0 ms: with them it is 4510.0 ms at least, and how much more is not known"},
+		"5 that may become long ones": {results: shortAndLong(5), want: []string{"censored", "output_length?"},
+			detail: "requests take 284.3 ms on average, not 244.0 ms, and their p90 is 1090.0 ms, not 190.0 ms"},
+		"4 that may": {results: shortAndLong(4), want: []string{"output_length?"},
+			detail: "; the end of the stage cuts off the longer ones: requests take 276.5 ms on average, those that completed 12 % less"},
+		"4 that may, where lengths should be forced": {results: shortAndLong(4), m: measurement{forced: true},
+			want: []string{"output_length"}, detail: "84.6 too few or too many"},
 		"1 of 8 hangs, by chance": {
 			results: append(many(7), cutAfter(1, time.Second, 0)...), want: []string{"too_few_samples"},
 		},
@@ -132,7 +151,7 @@ func TestWorkedOff(t *testing.T) {
 }
 
 // TestStableStagesAreValid plays the stages that saturation must not end: neither do they seem to work off a queue, nor
-// do their percentiles leave out too much.
+// do their percentiles leave out too much, but where they do.
 func TestStableStagesAreValid(t *testing.T) {
 	const seeds = 2
 	for _, q := range stable(seeds) {
@@ -141,7 +160,9 @@ func TestStableStagesAreValid(t *testing.T) {
 		}
 		c := newCollector(epoch)
 		c.now = func() time.Time { return epoch.Add(usual) }
-		for _, r := range q.trace(usual) {
+		all, mean := q.trace(usual), 0.0
+		for _, r := range all {
+			mean += (r.end - r.sent) / float64(len(all))
 			c.Record(answer{
 				sent: seconds(r.sent), ttft: seconds(r.first - r.sent), gap: seconds(r.end - r.first), tokens: 2, cut: usual,
 			}.result())
@@ -150,6 +171,9 @@ func TestStableStagesAreValid(t *testing.T) {
 		stage.Profile = q.profile
 		s := c.summarise(stage, endedBy(load.EndedByDuration, usual), nil)
 		for _, f := range c.judge(&s, measurement{}) {
+			if f.Name == probe.FindingCensored && mean > (1+censoredShare)*s.RequestDuration.Mean {
+				continue // it is true
+			}
 			if f.Name == probe.FindingCensored || f.Name == probe.FindingNotSettled {
 				t.Errorf("%s, %d completed, %d cut off: %s: %s", q, s.Completed, s.Incomplete, f.Name, f.Detail)
 			}

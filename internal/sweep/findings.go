@@ -18,6 +18,7 @@ const (
 	mergedShare    = 0.10             // of the reads, that may have held several tokens because they were late
 	throttledShare = 0.01             // of the stage, that the cgroup may have stopped us
 	lengthShare    = 0.02             // of the output tokens asked for, that may be missing or too many
+	leastLow       = 0.01             // of the mean duration, that must be missing before a note on lengths tells it
 	overheadShare  = 0.01             // of the prompt: by how much what the server adds to it may differ …
 	overheadLeast  = 4                // … or by so many tokens
 	cachedShare    = 0.05             // of the prompts' tokens, that a prefix cache may have served
@@ -196,13 +197,23 @@ func (j *judgement) outputLengths(forced bool) {
 	if float64(o.off) <= lengthShare*float64(o.asked) {
 		return
 	}
-	tell := j.note
+	tell, latencies := j.note, j.cutOff()
 	if forced {
-		tell = j.invalid
+		tell, latencies = j.invalid, ""
 	}
 	n := float64(o.answers)
-	tell(probe.FindingOutputLength, "%.1f output tokens a request where %.1f were asked for, %.1f too few or too many",
-		float64(o.got)/n, float64(o.asked)/n, float64(o.off)/n)
+	tell(probe.FindingOutputLength, "%.1f output tokens a request where %.1f were asked for, %.1f too few or too many%s",
+		float64(o.got)/n, float64(o.asked)/n, float64(o.off)/n, latencies)
+}
+
+// cutOff says what the lack of requests that the end of the stage cut off does to durations, "" if hardly anything.
+func (j *judgement) cutOff() string {
+	mean, all := j.duration.Mean(), j.durations().Mean()
+	if low := 1 - mean/all; low >= leastLow {
+		return fmt.Sprintf("; the end of the stage cuts off the longer ones: requests take %s on average, those that completed "+
+			"%.0f %% less", ms(all), 100*low)
+	}
+	return ""
 }
 
 func (j *judgement) tokenCounts() {

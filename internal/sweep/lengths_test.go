@@ -134,3 +134,52 @@ func TestRatesOfUnforcedLengths(t *testing.T) {
 		}
 	}
 }
+
+// TestLossIsFound: where the end of a stage cuts off so many of the long requests that latencies are too low by more
+// than 5 %, it says so, and how long they really take; a throughput stage does so without being invalid.
+func TestLossIsFound(t *testing.T) {
+	const runs = 25
+	for _, test := range []struct {
+		name     string
+		workload workload
+		rate     float64 // 0: throughput, of 64 at a time
+		limit    time.Duration
+		least    int // stages in which it is found
+		most     int
+	}{
+		{"exponential, a short stage", exponential, 4, 20 * time.Second, runs - 1, runs},
+		{"exponential, 9 % in one of a minute", exponential, 20, time.Minute, runs - 3, runs},
+		{"exponential, 4 % in the usual one", exponential, 20, usual, 0, 1},
+		{"log-normal, a short stage", logNormal, 20, 20 * time.Second, runs - 1, runs},
+		{"log-normal, 2 % in the usual one", logNormal, 20, usual, 0, 0},
+		{"exponential, throughput", exponential, 0, usual, runs - 1, runs},
+		{"forced", forcedLengths, 20, 20 * time.Second, 0, 0},
+		{"forced, times differ", forcedNoisy, 20, 10 * time.Second, 0, 0},
+		{"forced, throughput", forcedLengths, 0, time.Minute, 0, 0},
+		{"forced, throughput, times differ", forcedNoisy, 0, 10 * time.Second, 0, 0},
+	} {
+		random, found, mean := rand.New(rand.NewPCG(7, 7)), 0, 0.0
+		for range runs {
+			c, s := test.workload.constant(random, max(1, test.rate), test.limit)
+			if test.rate == 0 {
+				c, s = test.workload.throughput(random, 64, test.limit)
+			}
+			s.Findings = c.judge(&s, measurement{})
+			if has(&s, probe.FindingCensored) {
+				found++
+			}
+			mean += c.durations().Mean() / runs
+			if test.rate == 0 && !s.Valid() {
+				t.Errorf("%s: invalid: %v", test.name, s.Findings)
+			}
+		}
+		truth := test.workload.meanDuration()
+		t.Logf("%s: found in %d of %d, mean duration %.3f of the truth", test.name, found, runs, mean/truth)
+		if found < test.least || found > test.most {
+			t.Errorf("%s: found in %d of %d, want %d to %d", test.name, found, runs, test.least, test.most)
+		}
+		if math.Abs(mean/truth-1) > 0.05 {
+			t.Errorf("%s: the mean duration is estimated as %.2f s, it is %.2f s", test.name, mean, truth)
+		}
+	}
+}
