@@ -168,6 +168,8 @@ endpoints:
 	stop := h.serve(t)
 	untilMeasured(t, h)
 	stop()
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	for _, body := range g.bodies {
 		const end = `,"chat_template_kwargs":{"enable_thinking":false},"Top_K":1}`
 		if !bytes.HasSuffix(body, []byte(end)) || !json.Valid(body) {

@@ -237,8 +237,6 @@ func TestQueryGoesEverywhere(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	mu.Lock()
-	defer mu.Unlock()
 	if diff := cmp.Diff(want, asked); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
