@@ -123,6 +123,7 @@ type (
 		InFlight               number            `json:"in_flight"`
 		IncompleteOutputTokens int               `json:"incomplete_output_tokens"`
 		CachedTokens           int               `json:"cached_tokens"`
+		TokensByTokenizer      int               `json:"tokens_by_tokenizer"`
 		TokensByEvents         int               `json:"tokens_by_events"`
 		Findings               []findingJSON     `json:"findings"`
 		PromptTokens           *distributionJSON `json:"prompt_tokens"`

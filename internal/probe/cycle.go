@@ -242,7 +242,8 @@ type Stage struct {
 
 	ServerPromptTokens Distribution // prompt tokens as the server counted them
 	CachedTokens       int          // prompt tokens that servers said they took from a cache
-	TokensByEvents     int          // completed requests whose output tokens were counted by events for want of usage
+	TokensByTokenizer  int          // completed requests whose output tokens the tokenizer counted for want of usage …
+	TokensByEvents     int          // … and those of which events were counted, for want of both
 
 	// Requests are single completed requests, in the order in which they completed, for tests by rank. Only a synchronous
 	// stage has them, MaxRequestSamples at most: in a loaded one requests are not independent of each other.

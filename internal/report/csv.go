@@ -177,6 +177,7 @@ func csvStageColumns() []csvColumn {
 		}),
 		ofStage("cached_tokens", func(s *probe.Stage) string { return strconv.Itoa(s.CachedTokens) }),
 		ofStage("new_connections", func(s *probe.Stage) string { return strconv.Itoa(s.NewConnections) }),
+		ofStage("tokens_by_tokenizer", func(s *probe.Stage) string { return strconv.Itoa(s.TokensByTokenizer) }),
 		ofStage("tokens_by_events", func(s *probe.Stage) string { return strconv.Itoa(s.TokensByEvents) }),
 	}
 }

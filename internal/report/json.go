@@ -128,6 +128,7 @@ type (
 		InFlight               *float64         `json:"in_flight"`
 		IncompleteOutputTokens int              `json:"incomplete_output_tokens"`
 		CachedTokens           int              `json:"cached_tokens"`
+		TokensByTokenizer      int              `json:"tokens_by_tokenizer"`
 		TokensByEvents         int              `json:"tokens_by_events"`
 		PromptTokens           distributionJSON `json:"prompt_tokens"`
 		ServerPromptTokens     distributionJSON `json:"server_prompt_tokens"`
@@ -277,7 +278,7 @@ func encodeStage(s *probe.Stage) stageJSON {
 		RequestsPerSecond:    number(s.RequestsPerSecond), OutputTokensPerSecond: number(s.OutputTokensPerSecond),
 		RequestsInterval: encodeInterval(s.RequestsInterval),
 		InFlight:         number(s.InFlight), IncompleteOutputTokens: s.IncompleteOutputTokens,
-		CachedTokens: s.CachedTokens, TokensByEvents: s.TokensByEvents,
+		CachedTokens: s.CachedTokens, TokensByTokenizer: s.TokensByTokenizer, TokensByEvents: s.TokensByEvents,
 		PromptTokens:           encodeDistribution(&s.PromptTokens),
 		ServerPromptTokens:     encodeDistribution(&s.ServerPromptTokens),
 		OutputTokens:           encodeDistribution(&s.OutputTokens),
@@ -491,7 +492,7 @@ func (d *decoder) stage(j *stageJSON) probe.Stage {
 		WindowEnd:        d.seconds("window_end_seconds", j.WindowEnd),
 		RequestsInterval: decodeInterval(j.RequestsInterval),
 		InFlight:         value(j.InFlight), IncompleteOutputTokens: j.IncompleteOutputTokens,
-		CachedTokens: j.CachedTokens, TokensByEvents: j.TokensByEvents,
+		CachedTokens: j.CachedTokens, TokensByTokenizer: j.TokensByTokenizer, TokensByEvents: j.TokensByEvents,
 		PromptTokens:           decodeDistribution(&j.PromptTokens),
 		ServerPromptTokens:     decodeDistribution(&j.ServerPromptTokens),
 		OutputTokens:           decodeDistribution(&j.OutputTokens),

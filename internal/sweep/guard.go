@@ -41,7 +41,7 @@ const (
 
 const (
 	guardFailLeast = 3 // failures before a share of them counts
-	guardSlowLeast = 3  // requests above the TTFT ceiling before it counts
+	guardSlowLeast = 3 // requests above the TTFT ceiling before it counts
 	guardSlowShare = 0.1
 	guardLookEvery = 100 * time.Millisecond // at requests in flight
 )

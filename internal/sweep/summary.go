@@ -43,6 +43,7 @@ func (c *collector) summarise(s named, out load.Outcome, settled *settler) probe
 		TLS:                    distribution(&c.tls),
 		ServerPromptTokens:     distribution(&c.serverPrompt),
 		CachedTokens:           c.prompts.reported,
+		TokensByTokenizer:      c.outputs.byUs.answers - c.outputs.byEvents,
 		TokensByEvents:         c.outputs.byEvents,
 	}
 	w := c.window(s, out, settled)
