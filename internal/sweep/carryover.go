@@ -105,8 +105,8 @@ func (c *cycle) awaitQuiet(ctx context.Context) *probe.Finding {
 	if c.over(ctx) {
 		return nil
 	}
-	f := last.carryOver(left, time.Since(began), c.alone)
-	c.log.Warn("the endpoint is not done with the requests of the last stage; the next one is not valid", "after", left,
+	f := last.carryOver(left, time.Since(began), c.alone, c.users.left.others > 0)
+	c.log.Warn("the endpoint is still busy after the last stage; the next one is not valid", "after", left,
 		"detail", f.Detail)
 	return f
 }
@@ -128,8 +128,11 @@ func (c *cycle) quietUntil(now time.Time, limit time.Duration) time.Time {
 }
 
 // carryOver is the finding on a stage that follows the one that left requests behind.
-func (l lone) carryOver(left string, took, alone time.Duration) *probe.Finding {
-	var how string
+func (l lone) carryOver(left string, took, alone time.Duration, crowded bool) *probe.Finding {
+	var how, others string
+	if crowded {
+		others = ", or at those of other users"
+	}
 	switch {
 	case l.first:
 		how = fmt.Sprintf("a request alone waited %s for its first token, where %s is usual", round(l.waited), round(alone))
@@ -140,7 +143,7 @@ func (l lone) carryOver(left string, took, alone time.Duration) *probe.Finding {
 	}
 	return &probe.Finding{
 		Name: probe.FindingCarryOver, Invalidates: true,
-		Detail: fmt.Sprintf("%s after stage %s had ended, %s: the endpoint was still at requests that were cut off, whose "+
-			"load is in what was measured", round(took), left, how),
+		Detail: fmt.Sprintf("%s after stage %s had ended, %s: the endpoint was still at requests that were cut off%s, whose "+
+			"load is in what was measured", round(took), left, how, others),
 	}
 }

@@ -34,11 +34,10 @@ type cycle struct {
 	seed    uint64
 	log     *slog.Logger
 
-	allowance  *allowance
-	leftBehind bool           // the last stage cut off requests, which the server may still be at
-	carried    *probe.Finding // on the next stage: the server is still at them
-	alone      time.Duration  // that a request alone waits for its first token; 0 = not known
-	quiet      time.Duration  // quietWait
+	allowance *allowance
+	carried   *probe.Finding // on the next stage: the server is still at requests that the last one cut off
+	alone     time.Duration  // that a request alone waits for its first token; 0 = not known
+	quiet     time.Duration  // quietWait
 }
 
 // Run measures the target once and returns everything it found; a cycle that could not be run says why in Failure. When
@@ -212,6 +211,10 @@ func (c *cycle) skipAll(stages []named, o *obstacle) {
 
 // interrupted is the obstacle of a cycle that was told to stop, which fails by it.
 func (c *cycle) interrupted() *obstacle {
-	c.Failure = &probe.CycleFailure{Reason: probe.CycleInterrupted, Detail: "told to stop before the cycle was done"}
+	c.Failure = toldToStop()
 	return &obstacle{reason: skipInterrupted}
+}
+
+func toldToStop() *probe.CycleFailure {
+	return &probe.CycleFailure{Reason: probe.CycleInterrupted, Detail: "told to stop before the cycle was done"}
 }

@@ -390,8 +390,9 @@ func TestInterruption(t *testing.T) {
 			if !slices.Equal(ran, test.ran) || !slices.Equal(skips(c), test.skip) {
 				t.Errorf("ran %v and skipped %q, want %v and %q", ran, skips(c), test.ran, test.skip)
 			}
-			if c.Failure == nil || c.Failure.Reason != probe.CycleInterrupted || c.Failure.Detail == "" {
-				t.Errorf("failure %+v, want interrupted", c.Failure)
+			want := probe.CycleFailure{Reason: probe.CycleInterrupted, Detail: "told to stop before the cycle was done"}
+			if c.Failure == nil || *c.Failure != want {
+				t.Errorf("failure %+v, want %+v", c.Failure, want)
 			}
 		})
 	}

@@ -58,14 +58,22 @@ func (c *cycle) run(ctx context.Context, s named) (probe.Stage, *obstacle) {
 		settled: watch.settler, throttled: throttled() - before, guard: detail,
 		verify: c.ready.source.verify(), forced: c.ready.forced, overhead: c.ready.overhead,
 	})
-	if f, ok := watch.crowd.finding(); ok && reason != skipYielded {
+	f, crowded := watch.crowd.finding()
+	if crowded && reason != skipYielded {
 		stage.Findings = append(stage.Findings, f)
 	}
 	if c.carried != nil {
 		stage.Findings = append(stage.Findings, *c.carried)
 	}
 	c.Stages = append(c.Stages, stage)
-	c.leftBehind, c.carried = stage.Incomplete > 0, nil
+	c.carried = nil
+	c.users.left = leftBehind{n: stage.Incomplete}
+	if crowded {
+		c.users.left.others = watch.crowd.most
+	}
+	if d := &stage.RequestDuration; d.Count > 0 {
+		c.users.left.longest = seconds(d.Max)
+	}
 	if s.Profile == probe.ProfileSynchronous && stage.TimeToFirstToken.Count > 0 {
 		c.alone = seconds(stage.TimeToFirstToken.P50)
 	}
@@ -79,9 +87,9 @@ func (c *cycle) run(ctx context.Context, s named) (probe.Stage, *obstacle) {
 func (c *cycle) barred(ctx context.Context, s named) *obstacle {
 	var stop *obstacle
 	if ctx.Err() == nil {
-		stop = c.users.makeWay(ctx, s.name, c.leftBehind)
+		stop = c.users.makeWay(ctx, s.name)
 	}
-	if c.leftBehind && stop == nil && ctx.Err() == nil && !c.users.idle {
+	if c.users.left.n > 0 && stop == nil && ctx.Err() == nil && !c.users.idle {
 		c.carried = c.awaitQuiet(ctx)
 	}
 	if ctx.Err() != nil {

@@ -192,14 +192,14 @@ func longest(l probe.Length) int {
 	return most
 }
 
-// failure turns an error into a cycle's failure: with the request's reason where it has one.
+// failure turns an error into a cycle's failure: with the request's reason where it has one. Where ctx has ended, that is
+// why.
 func failure(ctx context.Context, otherwise string, err error) *probe.CycleFailure {
+	if ctx.Err() != nil {
+		return toldToStop()
+	}
 	fail := &probe.CycleFailure{Reason: otherwise, Detail: err.Error()}
-	var e *openai.Error
-	switch {
-	case ctx.Err() != nil:
-		fail.Reason = probe.CycleInterrupted
-	case errors.As(err, &e):
+	if e := (*openai.Error)(nil); errors.As(err, &e) {
 		fail.Detail = e.Detail
 		if e.Reason != "" {
 			fail.Reason = string(e.Reason)

@@ -29,6 +29,7 @@ const (
 	ownSlack     = 50          // one in so many of our requests may be over here while the server still counts it
 
 	drainWait  = 10 * time.Second       // for a server to let go of requests that were cut off
+	drainTimes = 2                      // the longest duration of a completed request, in which those that run are done
 	drainFirst = 50 * time.Millisecond  // between the first two looks, doubled up to …
 	drainMost  = 500 * time.Millisecond // … this
 )
@@ -52,6 +53,7 @@ type users struct {
 	highest atomic.Int64 // requests of ours in flight, since the last look
 	past    []peak       // of before
 	before  look         // the last one before a stage
+	left    leftBehind   // of the last stage
 	silent  int          // looks in a row, between stages, that got no answer
 	idle    bool         // the server says that it is done with what the last stage left behind
 }
@@ -67,6 +69,14 @@ type look struct {
 	serverload.Load
 	known   bool
 	foreign int // requests that are not ours
+}
+
+// leftBehind are the requests that the end of a stage cut off, which the server may still be at, and what tells them
+// from other users'.
+type leftBehind struct {
+	n       int           // how many
+	longest time.Duration // that a completed one took; 0 if none did
+	others  int           // most requests of other users seen at once during the stage; 0 if hardly any were
 }
 
 // watchUsers begins to look at the server's metrics, where it has any.
@@ -155,7 +165,7 @@ func (l look) String() string {
 
 // makeWay waits, before a stage, until requests that the last one left behind are gone and other users have what they
 // need. It returns why the stage should not be run, nil if nothing is in its way.
-func (u *users) makeWay(ctx context.Context, stage string, leftBehind bool) *obstacle {
+func (u *users) makeWay(ctx context.Context, stage string) *obstacle {
 	now := u.look(ctx)
 	if u.silent++; now.known {
 		u.silent = 0
@@ -165,7 +175,7 @@ func (u *users) makeWay(ctx context.Context, stage string, leftBehind bool) *obs
 		u.close()
 		u.metrics = nil
 	}
-	if u.idle = !leftBehind; leftBehind {
+	if u.idle = u.left.n == 0; !u.idle {
 		now, u.idle = u.drain(ctx, now)
 	}
 	u.before = now
@@ -186,15 +196,29 @@ func (u *users) makeWay(ctx context.Context, stage string, leftBehind bool) *obs
 }
 
 // drain waits for the server to let go of requests that were cut off, until it is as busy as before the stage that
-// left them, and returns the last look and whether it is. Of numbers that may be old it cannot tell.
+// left them, and returns the last look and whether it is. It does not wait for what may well be other users': as many
+// requests as they had there during the stage, or what goes on where ours, which only run, would be done. Of those, and
+// of numbers that may be old, it cannot tell.
 func (u *users) drain(ctx context.Context, now look) (last look, idle bool) {
-	started, pause := time.Now(), drainFirst
+	began, pause := time.Now(), drainFirst
+	queued := began // when some were last seen to wait
 	for now.known && now.Stale == 0 {
-		if now.Running+now.Waiting <= max(0, u.before.Running+u.before.Waiting) {
+		there := now.Running + now.Waiting
+		if there <= max(0, u.before.Running+u.before.Waiting) {
 			return now, true
 		}
-		if time.Since(started) >= drainWait || !load.Sleep(ctx, pause) {
-			u.log.Warn("by its metrics the server is not yet done with requests that were cut off", "seen", now.String())
+		if now.Waiting > 0 {
+			queued = time.Now()
+		}
+		if there <= float64(u.left.others) || u.left.longest > 0 && time.Since(queued) >= drainTimes*u.left.longest {
+			break
+		}
+		if time.Since(began) >= drainWait {
+			u.log.Info("by its metrics the server is busier than before the last stage: with requests that were cut off, or "+
+				"with other users'", "running", now.Running, "waiting", now.Waiting, "cut_off", u.left.n)
+			break
+		}
+		if !load.Sleep(ctx, pause) {
 			break
 		}
 		pause = min(2*pause, drainMost)

@@ -79,7 +79,7 @@ func TestMakeWay(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				u, _ := scripted(!test.stubborn, test.script)
 				started := time.Now()
-				stop := u.makeWay(t.Context(), "constant-1", false)
+				stop := u.makeWay(t.Context(), "constant-1")
 				if waited := time.Since(started); waited != test.waited {
 					t.Errorf("waited for %s, want %s", waited, test.waited)
 				}
@@ -97,8 +97,9 @@ func TestMakeWay(t *testing.T) {
 
 func TestAbsentMetricsAreNotAskedForAgain(t *testing.T) {
 	u, r := scripted(true, func(int) (serverload.Load, error) { return serverload.Load{}, serverload.ErrAbsent })
+	u.left.n = 1
 	for range 3 {
-		u.makeWay(t.Context(), "constant-1", true)
+		u.makeWay(t.Context(), "constant-1")
 	}
 	if r.asked != 1 {
 		t.Errorf("asked %d times", r.asked)
@@ -113,7 +114,7 @@ func TestSilentMetricsAreGivenUp(t *testing.T) {
 		return serverload.Load{}, errors.New("timeout")
 	})
 	for range 6 {
-		u.makeWay(t.Context(), "constant-1", false)
+		u.makeWay(t.Context(), "constant-1")
 	}
 	if r.asked != 4 { // the second has answered
 		t.Errorf("asked %d times", r.asked)
@@ -126,7 +127,7 @@ func TestMakeWayEndsWithTheCycle(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		started := time.Now()
-		u.makeWay(ctx, "constant-1", false)
+		u.makeWay(ctx, "constant-1")
 		if took := time.Since(started); took != 3*time.Second {
 			t.Errorf("took %s", took)
 		}
@@ -135,35 +136,56 @@ func TestMakeWayEndsWithTheCycle(t *testing.T) {
 
 // TestDrain waits for what a stage has left behind, no longer than need be.
 func TestDrain(t *testing.T) {
+	nine := func(time.Duration) float64 { return 9 }
 	for name, test := range map[string]struct {
-		left     bool
+		left     leftBehind
 		before   float64
 		stale    time.Duration
-		script   func(since time.Duration) (running float64)
+		running  func(since time.Duration) float64
+		waiting  time.Duration // for so long one more waits
 		at, most time.Duration // bounds of the wait
+		idle     bool
 	}{
-		"nothing was cut off": {script: func(time.Duration) float64 { return 9 }},
-		"gone at once":        {left: true, script: func(time.Duration) float64 { return 0 }},
-		"gone after a second": {left: true, at: time.Second, most: 1500 * milli, script: func(since time.Duration) float64 {
-			if since >= time.Second {
-				return 0
-			}
-			return 9
-		}},
-		"never gone":         {left: true, at: drainWait, most: drainWait + drainMost, script: func(time.Duration) float64 { return 9 }},
-		"as many as before":  {left: true, before: 9, script: func(time.Duration) float64 { return 9 }},
-		"numbers may be old": {left: true, stale: time.Minute, script: func(time.Duration) float64 { return 9 }},
+		"nothing was cut off": {running: nine, idle: true},
+		"gone at once":        {left: leftBehind{n: 9}, running: func(time.Duration) float64 { return 0 }, idle: true},
+		"gone after a second": {
+			left: leftBehind{n: 9, others: 3, longest: time.Second}, at: time.Second, most: 1500 * milli, idle: true,
+			running: func(since time.Duration) float64 {
+				if since >= time.Second {
+					return 0
+				}
+				return 9
+			},
+		},
+		"never gone":                 {left: leftBehind{n: 9}, at: drainWait, most: drainWait + drainMost, running: nine},
+		"as many as before":          {left: leftBehind{n: 9}, before: 9, running: nine, idle: true},
+		"numbers may be old":         {left: leftBehind{n: 9}, stale: time.Minute, running: nine},
+		"as many as other users had": {left: leftBehind{n: 9, others: 9}, running: nine},
+		"more than other users had": {
+			left: leftBehind{n: 9, others: 8}, at: drainWait, most: drainWait + drainMost, running: nine,
+		},
+		"ours would be done": {
+			left: leftBehind{n: 9, longest: time.Second}, at: 2 * time.Second, most: 2*time.Second + drainMost, running: nine,
+		},
+		"ours have waited": {
+			left: leftBehind{n: 9, longest: time.Second}, waiting: 3 * time.Second, at: 4 * time.Second,
+			most: 5*time.Second + drainMost, running: nine,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				started := time.Now()
-				u, _ := scripted(true, func(int) (serverload.Load, error) {
-					return serverload.Load{Running: test.script(time.Since(started)), Stale: test.stale}, nil
+				u, _ := scripted(false, func(int) (serverload.Load, error) {
+					l := serverload.Load{Running: test.running(time.Since(started)), Stale: test.stale}
+					if time.Since(started) < test.waiting {
+						l.Waiting = 1
+					}
+					return l, nil
 				})
-				u.before = look{Load: serverload.Load{Running: test.before}, known: true}
-				u.makeWay(t.Context(), "constant-1", test.left)
-				if took := time.Since(started); took < test.at || took > test.most {
-					t.Errorf("took %s, want %s to %s", took, test.at, test.most)
+				u.before, u.left = look{Load: serverload.Load{Running: test.before}, known: true}, test.left
+				u.makeWay(t.Context(), "constant-1")
+				if took := time.Since(started); took < test.at || took > test.most || u.idle != test.idle {
+					t.Errorf("took %s, want %s to %s; idle: %v", took, test.at, test.most, u.idle)
 				}
 			})
 		})
