@@ -376,7 +376,7 @@ func inWords(name probe.FindingName) string {
 	case probe.FindingCarryOver:
 		return "the endpoint was still busy with the stage before"
 	case probe.FindingCensored:
-		return "percentiles leave out requests that waited longer"
+		return "percentiles leave out requests that would have taken longer"
 	case probe.FindingForeignLoad:
 		return "requests of other users were there, too"
 	}
