@@ -53,7 +53,8 @@ func New(opts Options) (*Client, error) {
 	}
 	opts = opts.withDefaults()
 	c := &Client{
-		opts: opts, secrets: secretsOf(&opts), base: base, name: fmt.Sprintf("inferprobe-%016x-", rand.Uint64()), long: make(chan struct{}, longEvents),
+		opts: opts, secrets: secretsOf(&opts), base: base, name: fmt.Sprintf("inferprobe-%016x-", rand.Uint64()),
+		long: make(chan struct{}, longEvents),
 	}
 	c.transport, err = http1.New(http1.Options{
 		Origin: base, TLS: opts.TLS, Proxy: http.ProxyFromEnvironment, ConnectTimeout: opts.ConnectTimeout,

@@ -59,6 +59,41 @@ func TestGathered(t *testing.T) {
 	}
 }
 
+// TestGatheringGivesMemoryBack: one long answer does not cost its memory for good.
+func TestGatheringGivesMemoryBack(t *testing.T) {
+	var d decoder
+	for _, length := range []int{keptGathered / 2, 2 * keptGathered} {
+		d.begin(true)
+		if !d.decode([]byte(`{"choices":[{"text":"` + strings.Repeat("a", length) + `"}]}`)) {
+			t.Fatal("not valid")
+		}
+		if got := len(d.gathered()); got != length {
+			t.Errorf("%d bytes gathered instead of %d", got, length)
+		}
+	}
+	if d.begin(true); cap(d.text) > keptGathered {
+		t.Errorf("%d bytes are kept", cap(d.text))
+	}
+}
+
+// TestIDsNeedNoTokenizer: where the server gives the tokens' ids it has counted them, usage or not.
+func TestIDsNeedNoTokenizer(t *testing.T) {
+	server := startRaw(t, func(c *rawConn) {
+		body := `data: {"choices":[{"text":"a b","token_ids":[1,2,3]}]}` + "\n\n" +
+			`data: {"choices":[{"text":" c","token_ids":[4],"finish_reason":"length"}]}` + "\n\ndata: [DONE]\n\n"
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	})
+	client := newClient(t, server.url(), Options{CountTokens: func(string) (int, error) {
+		t.Error("the tokenizer was asked")
+		return 1, nil
+	}})
+	for range 3 { // as each answer could be the one from which on the output is gathered
+		if res := do(t, client, 4); res.OutputTokens != 4 || res.TokenSource != probe.TokensFromServer {
+			t.Errorf("%d tokens by %q", res.OutputTokens, res.TokenSource)
+		}
+	}
+}
+
 // TestTokenizerStandsIn: from the second answer without usage on the tokenizer counts, and no longer once the server does.
 func TestTokenizerStandsIn(t *testing.T) {
 	const events = 3

@@ -533,12 +533,17 @@ func (d *decoder) output(again bool) (full, ok bool) {
 	return full, ok
 }
 
-// maxGathered bounds the output that is gathered of one answer, in bytes: beyond it counting by events will do.
-const maxGathered = 4 << 20
+const (
+	maxGathered  = 4 << 20  // bytes of output gathered of one answer: beyond it counting by events will do
+	keptGathered = 64 << 10 // the memory of more is not kept for the next answer
+)
 
 // begin makes the decoder ready for another answer, whose output it gathers or not.
 func (d *decoder) begin(gather bool) {
 	d.gather, d.partial = gather, false
+	if cap(d.text) > keptGathered {
+		d.text = nil
+	}
 	d.text = append(d.text[:0], '"')
 }
 

@@ -113,7 +113,8 @@ func parseBase(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// under returns base with path added, and its query behind that. (URL.JoinPath makes a relative URL of a base without a path.)
+// under returns base with path added, and its query behind that. (URL.JoinPath makes a relative URL of a base without a
+// path.)
 func under(base *url.URL, path string) *url.URL {
 	u := *base
 	u.Path += path

@@ -87,7 +87,7 @@ func (c *Client) standIn(s *stream) {
 	if c.opts.CountTokens == nil || !s.ended || s.events == 0 {
 		return
 	}
-	silent := s.usage.completion == 0 && s.timings.completion == 0
+	silent := s.usage.completion == 0 && s.timings.completion == 0 && !s.byIDs()
 	c.uncounted.Store(silent)
 	if output := s.decoder.gathered(); silent && output != "" {
 		if n, err := c.opts.CountTokens(output); err == nil { // else events stand in
@@ -95,6 +95,9 @@ func (c *Client) standIn(s *stream) {
 		}
 	}
 }
+
+// byIDs reports whether the server has counted all output arrival by arrival, if only by giving the tokens' ids.
+func (s *stream) byIDs() bool { return s.exact > 0 && !s.inexact }
 
 func isDone(data []byte) bool {
 	const done = "[DONE]"
@@ -270,7 +273,7 @@ func (s *stream) tally() {
 	switch {
 	case total.completion > 0:
 		res.OutputTokens, res.TokenSource = total.completion, probe.TokensFromServer
-	case s.exact > 0 && !s.inexact: // by their ids
+	case s.byIDs():
 		res.OutputTokens, res.TokenSource = s.exact, probe.TokensFromServer
 	case s.counted > 0:
 		res.OutputTokens, res.TokenSource = s.counted, probe.TokensFromTokenizer
