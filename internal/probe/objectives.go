@@ -35,8 +35,8 @@ const (
 	Unjudged Judgement = "unjudged" // the stage cannot tell
 )
 
-// Judge says whether the stage keeps the objectives, and of one that cannot tell why. A violation is beyond chance, and
-// no trouble of ours is behind it; what is kept is kept by a stage that is valid.
+// Judge says whether the stage keeps the objectives, and of one that cannot tell why. A violation is by as many requests
+// as bound the percentile, and no trouble of ours is behind it; what is kept is kept by a stage that is valid.
 func (s *Stage) Judge(o Objectives) (verdict Judgement, why string) {
 	meets := s.Meets(o)
 	switch {
@@ -53,8 +53,9 @@ func (s *Stage) Judge(o Objectives) (verdict Judgement, why string) {
 // allFailed is how many requests that fail without one that completes are no chance.
 const allFailed = 3
 
-// violates reports whether the stage misses an objective by more than chance: a 90th percentile of as many requests as
-// bound one, or a median of as many as bound that; failures by an exact test; a rate that was not kept up with.
+// violates reports whether the stage misses an objective by enough requests: a 90th percentile of as many as bound one,
+// or a median of as many as bound that, which close to the limit may still be chance; failures by an exact test; a rate
+// that was not kept up with.
 func (s *Stage) violates(o Objectives) bool {
 	if s.Completed == 0 {
 		return s.Failed >= allFailed
@@ -79,15 +80,13 @@ func Exceeds(k, n int, share float64) bool {
 		return true
 	}
 	// The chance of fewer than k, term by term from their logarithms.
-	choose := func(i int) float64 {
-		all, _ := math.Lgamma(float64(n + 1))
-		in, _ := math.Lgamma(float64(i + 1))
-		out, _ := math.Lgamma(float64(n - i + 1))
-		return all - in - out
-	}
+	all, _ := math.Lgamma(float64(n + 1))
+	hit, miss := math.Log(share), math.Log1p(-share)
 	var fewer float64
 	for i := range k {
-		fewer += math.Exp(choose(i) + float64(i)*math.Log(share) + float64(n-i)*math.Log1p(-share))
+		in, _ := math.Lgamma(float64(i + 1))
+		out, _ := math.Lgamma(float64(n - i + 1))
+		fewer += math.Exp(all - in - out + float64(i)*hit + float64(n-i)*miss)
 	}
 	return 1-fewer <= 0.025
 }

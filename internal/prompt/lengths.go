@@ -21,21 +21,16 @@ func NewLengths(l probe.Length, seed uint64) *Lengths {
 	lengths := &Lengths{
 		mean:      float64(l.Mean),
 		deviation: math.Sqrt(float64(max(l.Variance, 0))),
-		min:       l.Min,
+		min:       l.Least(),
 		max:       l.Max,
 		random:    rand.New(rand.NewPCG(seed, scramble(seed))),
 	}
-	if l.Variance <= 0 {
-		if l.Min <= 0 {
-			lengths.min = l.Mean
-		}
-		if l.Max <= 0 {
-			lengths.max = l.Mean
-		}
-	} else if l.Max <= l.Mean {
+	switch {
+	case l.Variance <= 0 && l.Max <= 0:
+		lengths.max = l.Mean
+	case l.Variance > 0 && l.Max <= l.Mean:
 		lengths.max = l.Mean + 5*l.Variance
 	}
-	lengths.min = max(lengths.min, 1)
 	lengths.max = max(lengths.max, lengths.min)
 	return lengths
 }
