@@ -1,6 +1,7 @@
 // Package history keeps what must outlast the process on disk: the cycles of every endpoint, one JSON file each, the
-// tokens spent a day, which cycles began and were not seen to end, and what an operator has paused. All survive a kill at any instant, a disk that is
-// full or read-only, and files that are not theirs. docs/history.md describes the files for people.
+// tokens spent a day, which cycles began and were not seen to end, and what an operator has paused. All survive a kill at
+// any instant, a disk that is full or read-only, and files that are not theirs. docs/history.md describes the files for
+// people.
 package history
 
 import (

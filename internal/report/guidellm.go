@@ -95,7 +95,6 @@ func guideConstraints(c *probe.Cycle) []map[string]any {
 	return constraints
 }
 
-// guideLength adds a length. GuideLLM has whole standard deviations where we have variances.
 // behindPrefix is the length of a prompt without its shared prefix, which GuideLLM puts in front of prompts.
 func behindPrefix(w probe.Workload) probe.Length {
 	l := w.PromptTokens
@@ -105,6 +104,7 @@ func behindPrefix(w probe.Workload) probe.Length {
 	return l
 }
 
+// guideLength adds a length. GuideLLM has whole standard deviations where we have variances.
 func guideLength(data map[string]any, name string, l probe.Length) {
 	for suffix, n := range map[string]int{
 		"": l.Mean, "_stdev": int(math.Round(math.Sqrt(float64(l.Variance)))), "_min": l.Min, "_max": l.Max,
