@@ -31,56 +31,72 @@ func (d *document) object(n *yaml.Node, path string) (any, bool) {
 	case n.Kind != yaml.MappingNode:
 		d.fail(n, path, "%s, and a mapping is wanted, such as {top_k: 1}", describe(n))
 		return nil, false
-	case len(n.Content) == 0:
-		return nil, false
 	}
-	before := len(d.errors)
-	text := d.json(nil, n, path)
-	return Object(text), len(d.errors) == before
+	text := d.json(nil, n, path, 0)
+	return Object(text), json.Valid(text) && len(n.Content) > 0 // a value that is wrong is missing from it
 }
 
-// json appends n as JSON.
-func (d *document) json(dst []byte, n *yaml.Node, path string) []byte {
+// maxNesting is how deep in others a value of an object may be. Servers have limits of their own, and every key is kept
+// with the names of all that it is in.
+const maxNesting = 100
+
+// json appends n, which is so deep in others, as JSON.
+func (d *document) json(dst []byte, n *yaml.Node, path string, depth int) []byte {
 	switch {
 	case n.Kind == yaml.AliasNode || n.Anchor != "":
-		d.fail(n, path, "anchors and aliases are not read")
-	case n.Kind == yaml.MappingNode:
-		return d.jsonObject(dst, n, path)
-	case n.Kind == yaml.SequenceNode:
+		d.fail(n, path, "anchors and aliases are not read; write the value itself")
+	case depth > maxNesting:
+		d.fail(n, path, "is more than %d levels deep; no more than that are sent", maxNesting)
+	case n.Kind == yaml.MappingNode && n.Tag == "!!map":
+		return d.jsonObject(dst, n, path, depth)
+	case n.Kind == yaml.SequenceNode && n.Tag == "!!seq":
 		dst = append(dst, '[')
 		for i, item := range n.Content {
 			if i > 0 {
 				dst = append(dst, ',')
 			}
-			dst = d.json(dst, item, fmt.Sprintf("%s[%d]", path, i))
+			dst = d.json(dst, item, fmt.Sprintf("%s[%d]", path, i), depth+1)
 		}
 		return append(dst, ']')
-	case slices.Contains([]string{"!!str", "!!int", "!!float", "!!bool", "!!null", "!!timestamp"}, n.Tag):
-		var value any = n.Value // JSON has no times
-		if n.Tag != "!!timestamp" {
-			value = nil
-			_ = n.Decode(&value) // the tag is that of the value
-		}
-		text, err := json.Marshal(value)
-		if err != nil {
-			d.fail(n, path, "JSON has no number %s", quoted(n.Value))
-		}
-		return append(dst, text...)
+	case n.Kind == yaml.ScalarNode &&
+		slices.Contains([]string{"!!str", "!!int", "!!float", "!!bool", "!!null", "!!timestamp"}, n.Tag):
+		return d.jsonScalar(dst, n, path)
 	default:
-		d.fail(n, path, "%s, which JSON does not have", describe(n))
+		d.fail(n, path, "JSON has nothing like this with the tag %s; leave the tag out, or put a text in quotes",
+			quoted(n.Tag))
 	}
 	return dst
 }
 
-func (d *document) jsonObject(dst []byte, n *yaml.Node, path string) []byte {
+// jsonScalar appends a number as it is written where JSON writes it so: large ones keep all their digits.
+func (d *document) jsonScalar(dst []byte, n *yaml.Node, path string) []byte {
+	var value any
+	if n.Decode(&value) != nil {
+		d.fail(n, path, "%s is not what its tag %s says; leave the tag out, or put a text in quotes", quoted(n.Value), n.Tag)
+		return dst
+	}
+	switch number := n.Tag == "!!int" || n.Tag == "!!float"; {
+	case number && json.Valid([]byte(n.Value)):
+		return append(dst, n.Value...)
+	case n.Tag == "!!timestamp": // JSON has no times
+		value = n.Value
+	}
+	text, err := json.Marshal(value)
+	if err != nil {
+		d.fail(n, path, "JSON has no number %s", quoted(n.Value))
+	}
+	return append(dst, text...)
+}
+
+func (d *document) jsonObject(dst []byte, n *yaml.Node, path string, depth int) []byte {
 	dst = append(dst, '{')
 	first := make(map[string]int) // line by key
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		full := join(path, shownKey(key.Value))
 		switch line, twice := first[key.Value]; {
-		case key.Kind != yaml.ScalarNode || key.Tag == "!!merge" || key.Anchor != "":
-			d.fail(key, path, "keys are plain words here")
+		case !isWord(key):
+			d.fail(key, path, "keys are plain words here; put any other text in quotes")
 			continue
 		case twice:
 			d.errors.append(Error{Source: d.path, Line: key.Line, Column: key.Column, Key: full,
@@ -93,7 +109,7 @@ func (d *document) jsonObject(dst []byte, n *yaml.Node, path string) []byte {
 			dst = append(dst, ',')
 		}
 		name, _ := json.Marshal(key.Value) // a text always marshals
-		dst = d.json(append(append(dst, name...), ':'), value, full)
+		dst = d.json(append(append(dst, name...), ':'), value, full, depth+1)
 	}
 	return append(dst, '}')
 }

@@ -104,7 +104,7 @@ func (d *document) parse(content []byte) (*yaml.Node, bool) {
 	var doc, second yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	switch err := decoder.Decode(&doc); {
-	case errors.Is(err, io.EOF) || err == nil && (len(doc.Content) == 0 || doc.Content[0].Tag == "!!null"):
+	case errors.Is(err, io.EOF) || err == nil && (len(doc.Content) == 0 || isNull(doc.Content[0])):
 		d.errors.add(Error{Source: d.path, Message: emptyFile})
 		return nil, false
 	case err != nil:
@@ -154,7 +154,7 @@ func (d *document) mapping(n *yaml.Node, t reflect.Type, path string, into map[s
 	first := make(map[string]*yaml.Node)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		if key.Kind != yaml.ScalarNode || key.Tag == "!!merge" || key.Anchor != "" {
+		if !isWord(key) {
 			d.fail(key, path, "keys are plain words here; use the section `defaults` for what endpoints share")
 			continue
 		}
@@ -280,7 +280,21 @@ func tagsOf(t reflect.Type) []string {
 	return []string{"!!str", "!!int", "!!float", "!!timestamp"}
 }
 
-func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
+// isNull reports whether n is nothing; a text with the tag !!null is something.
+func isNull(n *yaml.Node) bool {
+	return n.Kind == yaml.ScalarNode && n.Tag == "!!null" && n.Decode(new(any)) == nil
+}
+
+// isWord reports whether a key is the text that is written: no merge, no null, nothing that a tag makes something else.
+func isWord(key *yaml.Node) bool {
+	switch {
+	case key.Kind != yaml.ScalarNode || key.Anchor != "":
+		return false
+	case key.Tag == "!!str":
+		return true
+	}
+	return key.Style&yaml.TaggedStyle == 0 && key.Tag != "!!merge" && key.Tag != "!!null"
+}
 
 // describe says what n is, as the beginning of a sentence.
 func describe(n *yaml.Node) string {
@@ -298,7 +312,7 @@ func describe(n *yaml.Node) string {
 	case isNull(n):
 		return "this is empty"
 	}
-	return "this has the tag " + n.Tag
+	return "this has the tag " + quoted(n.Tag)
 }
 
 // wanted says what a value of type t is.

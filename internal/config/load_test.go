@@ -407,11 +407,55 @@ func TestExtraBody(t *testing.T) {
 			`"text":"a \"b\" \u003cc\u003e"}`,
 		"{logit_bias: {50256: -100}, hex: 0x10, big: 12345678901234567890, on: yes, day: 2024-10-21, list: []}": `{"logit_bias":` +
 			`{"50256":-100},"hex":16,"big":12345678901234567890,"on":"yes","day":"2024-10-21","list":[]}`,
+		"{huge: 123456789012345678901234567890, long: 0.12345678901234567890}": `{"huge":123456789012345678901234567890,` +
+			`"long":0.12345678901234567890}`,
+		"{one: 1.0, short: .5, octal: 017, sign: +5}":                    `{"one":1.0,"short":0.5,"octal":15,"sign":5}`,
+		"{a: !!int '5', b: !!float 3, c: !!str 5, d: !!null ~}":          `{"a":5,"b":3,"c":"5","d":null}`,
+		"{a: !!bool true, b: !!timestamp 2024-10-21, !!str c: !!map {}}": `{"a":true,"b":"2024-10-21","c":{}}`,
+		"{1.5: a, true: b, 2024-10-21: c, 'null': d, '<<': e, '': f}": `{"1.5":"a","true":"b","2024-10-21":"c","null":"d",` +
+			`"\u003c\u003c":"e","":"f"}`,
 	} {
 		got := load(t, "endpoints: [{url: http://host/v1, extra_body: "+in+"}]").Endpoints[0].ExtraBody
 		if string(got) != want || want != "" && !json.Valid([]byte(got)) {
 			t.Errorf("%s: got %s, want %s", in, got, want)
 		}
+	}
+}
+
+// TestExtraBodyIsDeep: a body that no server would read ends in an error, not in the memory that its keys would take.
+func TestExtraBodyIsDeep(t *testing.T) {
+	cleanEnv(t)
+	const most = 100
+	body := func(depth int) string {
+		deep := strings.Repeat("{a: [", depth/2) + strings.Repeat("]}", depth/2)
+		return "endpoints: [{url: http://host/v1, extra_body: " + deep + "}]"
+	}
+	if got := load(t, body(most)).Endpoints[0].ExtraBody; !json.Valid([]byte(got)) {
+		t.Errorf("got %s", got)
+	}
+	path := filepath.Join(t.TempDir(), "deep.yaml")
+	for _, depth := range []int{most + 2, 9_000} {
+		if err := os.WriteFile(path, []byte(body(depth)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var errs config.Errors
+		if _, err := config.Load(path); !errors.As(err, &errs) || len(errs) != 1 || errs[0].Line != 1 ||
+			!strings.Contains(errs[0].Message, "more than 100 levels deep") {
+			t.Errorf("%d levels: %v", depth, err)
+		}
+	}
+}
+
+// TestExtraBodyAfterManyErrors: one that is wrong is not taken for right because no more errors are kept.
+func TestExtraBodyAfterManyErrors(t *testing.T) {
+	cleanEnv(t)
+	path := filepath.Join(t.TempDir(), "many.yaml")
+	content := "endpoints:\n" + strings.Repeat("  - {quux: 1}\n", 150) + "  - {url: http://host/v1, extra_body: {a: .inf}}\n"
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := config.Load(path); err == nil || !strings.Contains(err.Error(), "the others are not shown") {
+		t.Error(err)
 	}
 }
 

@@ -174,3 +174,79 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// FuzzExtraBody: what is sent is JSON of the values that YAML has.
+func FuzzExtraBody(f *testing.F) {
+	for _, s := range []string{
+		"{a: [1, 0x10, .5, +5, -0, 1_000, 017, 1e30, true, null, ~, 2024-10-21, 'c', \"\\0\"]}", "{1: a, 1.5: b, true: c}",
+		"{a: !!int abc, b: !!float x, c: !!timestamp x, d: !!bool yes, e: !!null x}", "{a: .nan, b: -.inf, c: !!float 1e400}",
+		"{a: !!int '5', b: !!str 5, c: !!map {}, d: !!seq []}", "{a: !!set {b}, c: !!omap [d: 1], e: !!binary aa, f: !g {}}",
+		"{<<: {a: 1}, '<<': 2, b: <<}", "{a: &b 1, c: *b}", "{a: 1, 'a': 2}", "{~: 1, null: 2, '': 3}",
+		"!!null x", "!!null", "!a {}",
+		"{big: 123456789012345678901234567890, exact: 0.12345678901234567890}", "\n      a: |\n        b\n      ? c\n",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, in string) {
+		content := []byte("endpoints:\n  - url: http://a/v1\n    extra_body: " + in + "\n")
+		cfg, err := load("f.yaml", content)
+		if err != nil {
+			return // FuzzLoad looks at errors
+		}
+		var written struct {
+			Endpoints []struct {
+				ExtraBody any `yaml:"extra_body"`
+			}
+		}
+		if err := yaml.Unmarshal(content, &written); err != nil {
+			t.Fatal(err)
+		}
+		for i := range cfg.Endpoints {
+			var sent any
+			if body := cfg.Endpoints[i].ExtraBody; body != "" {
+				if err := json.Unmarshal([]byte(body), &sent); err != nil {
+					t.Fatalf("%s: %v", body, err)
+				}
+			}
+			if want := written.Endpoints[i].ExtraBody; !sameValue(want, sent) && !(sent == nil && fmt.Sprint(want) == "map[]") {
+				t.Errorf("%#v is sent for %#v", sent, want)
+			}
+		}
+	})
+}
+
+// sameValue reports whether a value of YAML and one of JSON are the same, but for times and keys: JSON has texts for
+// them.
+func sameValue(y, j any) bool {
+	switch y := reflect.ValueOf(y); y.Kind() {
+	case reflect.Invalid:
+		return j == nil
+	case reflect.Int, reflect.Int64:
+		return float64(y.Int()) == j
+	case reflect.Uint64:
+		return float64(y.Uint()) == j
+	case reflect.Struct: // a time
+		_, ok := j.(string)
+		return ok
+	case reflect.Slice:
+		list, ok := j.([]any)
+		if !ok || len(list) != y.Len() {
+			return false
+		}
+		for i := range list {
+			if !sameValue(y.Index(i).Interface(), list[i]) {
+				return false
+			}
+		}
+		return true
+	case reflect.Map:
+		object, ok := j.(map[string]any)
+		for _, key := range y.MapKeys() {
+			if name, is := key.Interface().(string); is && !sameValue(y.MapIndex(key).Interface(), object[name]) {
+				return false
+			}
+		}
+		return ok && len(object) >= y.Len() // 1 and 0x1 are one key of YAML's
+	}
+	return y == j
+}
