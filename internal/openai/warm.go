@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,6 +55,20 @@ func (c *Client) Warm(ctx context.Context, n int) (opened, failed int) {
 	return opened, n - opened
 }
 
+// Get asks for what is at place, on c's host, with all that requests carry and the field Accept, if there is one for it.
+// It follows no redirect. The answer's body must be closed. An error may hold what is secret.
+func (c *Client) Get(ctx context.Context, place *url.URL, accept string) (*http.Response, error) {
+	header := c.header()
+	if accept != "" {
+		header.Set("Accept", accept)
+	}
+	head, err := c.transport.NewHead(http.MethodGet, place, header)
+	if err != nil {
+		return nil, err
+	}
+	return c.send(ctx, head, false)
+}
+
 // send sends a request without a body. What got a connection but no answer returns an unansweredError.
 func (c *Client) send(ctx context.Context, head *http1.Head, fresh bool) (*http.Response, error) {
 	x, err := c.transport.Open(ctx, fresh, 0)
@@ -84,11 +99,7 @@ func (c *Client) get(ctx context.Context, path string) (*http.Response, []byte, 
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	where := under(c.base, path)
-	head, err := c.transport.NewHead(http.MethodGet, where, c.header())
-	if err != nil {
-		return nil, nil, c.errorf("", "%s: %v", where, err)
-	}
-	response, err := c.send(ctx, head, false)
+	response, err := c.Get(ctx, where, "")
 	var unanswered *unansweredError
 	if err != nil && !errors.As(err, &unanswered) {
 		return nil, nil, c.errorf(connectReason(err), "%s: %v", where, err)

@@ -3,22 +3,16 @@
 package serverload
 
 import (
-	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math"
-	"net"
 	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
 	"time"
-
-	"golang.org/x/net/http/httpguts"
 )
 
 const (
@@ -26,8 +20,8 @@ const (
 	timeout = 2 * time.Second
 	// maxBody bounds what is read of them. vLLM's are 52 kB for one engine.
 	maxBody = 8 << 20
-	// idleConnTimeout keeps the connection from one look to the next; uvicorn closes it after 5 s.
-	idleConnTimeout = 4 * time.Second
+	// accept asks for the text format, the only one that is parsed.
+	accept = "text/plain;version=0.0.4;q=1,*/*;q=0.1"
 )
 
 // ErrAbsent means that the server has no metrics that say how busy it is: there is no use in asking again.
@@ -47,52 +41,28 @@ type Load struct {
 // a server knows a part of ours only.
 func (l Load) Foreign(own int) float64 { return max(0, l.Running+l.Waiting-float64(own)) }
 
-// Options of a Reader.
-type Options struct {
-	BaseURL string      // of the API, as http://host:8000/v1; a query goes with every request
-	APIKey  string      // bearer token, sent to BaseURL's host only; none if empty
-	Header  http.Header // sent likewise
-	Model   string      // whose load is wanted, where the metrics tell models apart
-	TLS     *tls.Config // nil trusts the system's roots
-	Version string      // of this program, for User-Agent
+// Client asks the server for documents. It follows no redirect, so that keys stay where they belong.
+type Client interface {
+	Get(ctx context.Context, place *url.URL, accept string) (*http.Response, error)
+	Close() // its connection
 }
 
 // Reader reads one server's load. It is for one goroutine at a time.
 type Reader struct {
-	opts      Options
-	transport *http.Transport
-	places    []*url.URL // where the metrics may be, the likeliest first; one once they have been found
+	client Client
+	model  string
+	places []*url.URL // where the metrics may be, the likeliest first; one once they have been found
 }
 
-// New returns a Reader, which has not asked for anything yet.
-func New(opts Options) (*Reader, error) {
-	base, err := url.Parse(opts.BaseURL)
+// New returns a Reader, which has not asked for anything yet. client is its own from here on. baseURL is that of the
+// API, as http://host:8000/v1; a query goes with every request. model is whose load is wanted, where the metrics tell
+// models apart.
+func New(client Client, baseURL, model string) (*Reader, error) {
+	base, err := url.Parse(baseURL)
 	if err != nil || base.Host == "" {
 		return nil, fmt.Errorf("the base URL names no host; it must be like http://host:8000/v1")
 	}
-	t := &http.Transport{
-		Proxy: http.ProxyFromEnvironment, DisableCompression: true,
-		MaxIdleConnsPerHost: 1, IdleConnTimeout: idleConnTimeout, Protocols: new(http.Protocols),
-	}
-	t.Protocols.SetHTTP1(true)
-	if opts.TLS != nil {
-		t.TLSClientConfig, t.DialTLSContext = opts.TLS.Clone(), dialTLS(base, opts.TLS)
-	}
-	return &Reader{opts: opts, transport: t, places: placesOf(base)}, nil
-}
-
-// dialTLS returns what opens connections that begin with TLS: to the server at base, or to a proxy on the way, which of
-// the server's configuration is given the roots alone. Package http would show it our certificate.
-func dialTLS(base *url.URL, server *tls.Config) func(ctx context.Context, network, address string) (net.Conn, error) {
-	host, _ := httpguts.PunycodeHostPort(base.Hostname()) // what is no name cannot be dialled either
-	origin := net.JoinHostPort(host, cmp.Or(base.Port(), "443"))
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		d := tls.Dialer{Config: server}
-		if address != origin {
-			d.Config = &tls.Config{RootCAs: server.RootCAs}
-		}
-		return d.DialContext(ctx, network, address)
-	}
+	return &Reader{client: client, model: model, places: placesOf(base)}, nil
 }
 
 var versionPath = regexp.MustCompile(`/v[0-9][a-z0-9]*$`)
@@ -111,7 +81,7 @@ func placesOf(base *url.URL) []*url.URL {
 }
 
 // Close closes the connection.
-func (r *Reader) Close() { r.transport.CloseIdleConnections() }
+func (r *Reader) Close() { r.client.Close() }
 
 // Read asks for the load, for 2 s at most. The error is ErrAbsent if it cannot be had from this server; any other is
 // passing trouble.
@@ -131,19 +101,9 @@ func (r *Reader) Read(ctx context.Context) (Load, error) {
 	return Load{}, ErrAbsent
 }
 
-// readAt asks one place. A redirect is not followed, so that the key and the header stay where they belong.
+// readAt asks one place.
 func (r *Reader) readAt(ctx context.Context, place *url.URL) (Load, error) {
-	request := (&http.Request{
-		Method: http.MethodGet, URL: place, Host: place.Host, Header: http.Header{
-			"User-Agent": {"inferprobe/" + r.opts.Version},
-			"Accept":     {"text/plain;version=0.0.4;q=1,*/*;q=0.1"},
-		},
-	}).WithContext(ctx)
-	maps.Copy(request.Header, r.opts.Header)
-	if r.opts.APIKey != "" {
-		request.Header["Authorization"] = []string{"Bearer " + r.opts.APIKey}
-	}
-	response, err := r.transport.RoundTrip(request)
+	response, err := r.client.Get(ctx, place, accept)
 	if err != nil {
 		return Load{}, err
 	}
@@ -155,7 +115,7 @@ func (r *Reader) readAt(ctx context.Context, place *url.URL) (Load, error) {
 		return Load{}, ErrAbsent
 	}
 	body := &io.LimitedReader{R: response.Body, N: maxBody}
-	l, err := parse(body, r.opts.Model)
+	l, err := parse(body, r.model)
 	if err == nil && body.N == 0 {
 		return Load{}, ErrAbsent
 	}

@@ -3,16 +3,11 @@ package serverload
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -21,7 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/inferprobe/inferprobe/internal/config/configtest"
+	"github.com/inferprobe/inferprobe/internal/openai"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -177,9 +172,13 @@ func says(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text) }
 }
 
-func reader(t *testing.T, opts Options) *Reader {
+func reader(t *testing.T, opts openai.Options) *Reader {
 	t.Helper()
-	r, err := New(opts)
+	client, err := openai.New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := New(client, opts.BaseURL, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +204,7 @@ func TestWhereTheMetricsAre(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			url, asked := place(t, test.handlers)
-			r := reader(t, Options{BaseURL: url + test.path})
+			r := reader(t, openai.Options{BaseURL: url + test.path})
 			for look := range int64(2) {
 				l, err := r.Read(t.Context())
 				if err != nil || l.Running != 4 || l.Waiting != 7 {
@@ -252,7 +251,7 @@ func TestWhatIsNoLoad(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			url, _ := place(t, map[string]http.HandlerFunc{"/metrics": test.handler})
-			_, err := reader(t, Options{
+			_, err := reader(t, openai.Options{
 				BaseURL: url + "/v1", APIKey: "secret", Header: http.Header{"Api-Key": {"secret"}},
 			}).Read(t.Context())
 			if err == nil || errors.Is(err, ErrAbsent) != test.absent || strings.Contains(err.Error(), "secret") {
@@ -268,69 +267,19 @@ func TestWhatIsNoLoad(t *testing.T) {
 func TestTheKeyIsSent(t *testing.T) {
 	url, _ := place(t, map[string]http.HandlerFunc{"/metrics": func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer secret" || r.Header.Get("User-Agent") != "inferprobe/1" ||
-			r.Header.Get("X-Tenant") != "search" || r.URL.RawQuery != "tenant=a" {
+			r.Header.Get("X-Tenant") != "search" || r.Header.Get("Accept") != accept || r.URL.RawQuery != "tenant=a" {
 			w.WriteHeader(401)
 		}
 		fmt.Fprint(w, tgi)
 	}})
-	opts := Options{
+	opts := openai.Options{
 		BaseURL: url + "?tenant=a", APIKey: "secret", Header: http.Header{"X-Tenant": {"search"}}, Version: "1",
 	}
 	if _, err := reader(t, opts).Read(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, err := reader(t, Options{BaseURL: url}).Read(t.Context()); !errors.Is(err, ErrAbsent) {
+	if _, err := reader(t, openai.Options{BaseURL: url}).Read(t.Context()); !errors.Is(err, ErrAbsent) {
 		t.Errorf("without a key: %v", err)
-	}
-}
-
-// TestClientCertificate: our certificate is for the server, not for a proxy on the way, and so is the name to expect.
-func TestClientCertificate(t *testing.T) {
-	authority := configtest.NewAuthority(t, "authority")
-	pair := func(name string) []tls.Certificate {
-		certificate, key := authority.Issue(t, name)
-		p, err := tls.X509KeyPair([]byte(certificate), []byte(key))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return []tls.Certificate{p}
-	}
-	start := func(ask tls.ClientAuthType, handler http.HandlerFunc) *httptest.Server {
-		s := httptest.NewUnstartedServer(handler)
-		s.TLS = &tls.Config{Certificates: pair("server.example"), ClientAuth: ask}
-		s.StartTLS()
-		t.Cleanup(s.Close)
-		return s
-	}
-	server := start(tls.RequireAnyClientCert, says(tgi))
-	var asked atomic.Int64
-	proxy := start(tls.RequestClientCert, func(w http.ResponseWriter, r *http.Request) {
-		if asked.Add(1); len(r.TLS.PeerCertificates) > 0 || r.Method != http.MethodConnect {
-			t.Errorf("%s with %d certificates", r.Method, len(r.TLS.PeerCertificates))
-		}
-		onward, err := net.Dial("tcp", server.Listener.Addr().String())
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer onward.Close()
-		w.WriteHeader(http.StatusOK)
-		conn, _, _ := http.NewResponseController(w).Hijack()
-		defer conn.Close()
-		go func() { io.Copy(onward, conn); onward.Close() }()
-		io.Copy(conn, onward)
-	})
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM([]byte(authority.PEM))
-	config := &tls.Config{RootCAs: roots, Certificates: pair("client"), ServerName: "server.example"}
-	if _, err := reader(t, Options{BaseURL: server.URL, TLS: config}).Read(t.Context()); err != nil {
-		t.Error("direct:", err)
-	}
-	through := reader(t, Options{BaseURL: "https://elsewhere.example", TLS: config})
-	u, _ := url.Parse(proxy.URL)
-	through.transport.Proxy = http.ProxyURL(u)
-	if _, err := through.Read(t.Context()); err != nil || asked.Load() != 1 {
-		t.Errorf("through a proxy, which was asked %d times: %v", asked.Load(), err)
 	}
 }
 
@@ -341,14 +290,14 @@ func TestAServerThatHangs(t *testing.T) {
 	}})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := reader(t, Options{BaseURL: url}).Read(ctx); err == nil || errors.Is(err, ErrAbsent) {
+	if _, err := reader(t, openai.Options{BaseURL: url}).Read(ctx); err == nil || errors.Is(err, ErrAbsent) {
 		t.Errorf("error %v", err)
 	}
 }
 
 func TestABadURL(t *testing.T) {
 	for _, url := range []string{"", "host:8000", "/v1", "http://%zz"} {
-		if _, err := New(Options{BaseURL: url}); err == nil {
+		if _, err := New(nil, url, ""); err == nil {
 			t.Errorf("%q was taken", url)
 		}
 	}

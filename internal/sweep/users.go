@@ -87,17 +87,25 @@ func (c *cycle) watchUsers(ctx context.Context) {
 	if c.ready.server.Dialect == openai.DialectOpenAI {
 		return
 	}
-	opts := c.target.Client
-	reader, err := serverload.New(serverload.Options{
-		BaseURL: c.ready.server.BaseURL, APIKey: opts.APIKey, Header: opts.Header, Model: c.ready.server.Model.ID,
-		TLS: opts.TLS, Version: opts.Version,
-	})
+	reader, err := c.metrics()
 	if err != nil {
 		c.log.Debug("the server's metrics cannot be read", "error", err)
 		return
 	}
 	c.users.metrics = reader
 	c.users.look(ctx) // learns whether there are any
+}
+
+// metrics returns a reader of the server's metrics. It has a connection of its own: those that are kept for the load stay
+// the load's.
+func (c *cycle) metrics() (*serverload.Reader, error) {
+	opts := c.target.Client
+	opts.BaseURL, opts.MaxInFlight = c.ready.server.BaseURL, 1
+	client, err := openai.New(opts)
+	if err != nil {
+		return nil, err
+	}
+	return serverload.New(client, opts.BaseURL, c.ready.server.Model.ID)
 }
 
 func (u *users) close() {
