@@ -59,12 +59,18 @@ func (d *Daemon) setPaused(name string, paused bool) error {
 	if err != nil {
 		return err
 	}
-	standby := false
+	if !d.keepPaused(p, paused) {
+		return d.elsewhere(p)
+	}
+	d.Log.Info("the operator changed the endpoint's state", "endpoint", name, "paused", paused)
 	p.set(func(s *status) {
-		if standby = s.state == stateStandby; standby {
+		if s.state == stateStandby { // about to be measured here, or lost just now: the Lease says so to whoever is next
 			return
 		}
 		s.paused = paused
+		if p.metrics != nil {
+			p.metrics.Paused(paused)
+		}
 		if !paused {
 			return
 		}
@@ -76,27 +82,21 @@ func (d *Daemon) setPaused(name string, paused bool) error {
 			s.interrupt()
 		}
 	})
-	if standby {
-		return d.elsewhere(p)
-	}
-	if m := p.series(); m != nil {
-		m.Paused(paused)
-	}
-	d.Log.Info("the operator changed the endpoint's state", "endpoint", name, "paused", paused)
-	d.keepPaused(p, paused)
 	return nil
 }
 
-// keepPaused lets a pause, or its end, outlast this process. What is in the way of that is in the log, and ends neither.
-func (d *Daemon) keepPaused(p *endpointProbe, paused bool) {
+// keepPaused lets a pause, or its end, outlast this process. It reports false where another replica measures the
+// endpoint. What else is in the way is in the log, and ends neither.
+func (d *Daemon) keepPaused(p *endpointProbe, paused bool) bool {
 	switch name := p.config.Name; {
 	case d.Leases != nil:
-		d.Leases.SetPaused(name, p.config.Group, paused)
+		return d.Leases.SetPaused(name, p.config.Group, paused)
 	case paused:
 		_ = d.history.Pause(name, time.Now())
 	default:
 		_ = d.history.Resume(name)
 	}
+	return true
 }
 
 // elsewhere is the answer to what only the replica that measures the endpoint can do.

@@ -46,8 +46,11 @@ type Leases interface {
 	Holder(endpoint, group string) string
 	// Paused reports whether an operator has paused the endpoint that this replica measures, on whatever replica.
 	Paused(endpoint, group string) bool
-	// SetPaused lets the replica that measures the endpoint next know of a pause or of its end.
-	SetPaused(endpoint, group string, paused bool)
+	// SetPaused lets the replica that measures the endpoint next know of a pause or of its end. It reports false, and does
+	// nothing, if that is not for this replica to say, which does not measure the endpoint.
+	SetPaused(endpoint, group string, paused bool) bool
+	// Move lets the replica that measures the endpoint next know of a pause when the endpoint's group has changed.
+	Move(endpoint, from, to string)
 }
 
 // Daemon measures the configured endpoints.

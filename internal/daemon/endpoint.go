@@ -59,15 +59,34 @@ func (d *Daemon) newProbe(e *config.Endpoint, before *endpointProbe) *endpointPr
 	}
 	if d.Leases == nil {
 		d.show(p, last)
+		return p
+	}
+	p.status.state, p.status.paused = stateStandby, false // until the Lease is held, which tells
+	if before != nil && before.config.Group != e.Group {
+		d.Leases.Move(e.Name, before.config.Group, e.Group)
 	}
 	return p
 }
 
-// stayPaused takes over a pause of an operator's from the process or the replica before.
-func (d *Daemon) stayPaused(p *endpointProbe) {
-	p.set(func(s *status) { s.paused = true })
-	d.Log.Warn("the endpoint is not measured: an operator paused it; POST /api/v1/endpoints/NAME/resume ends that",
-		"endpoint", p.config.Name)
+// recallPause begins the endpoint's waiting here, with a pause of an operator's at the process before or, with Leases, at
+// whichever replica measured the endpoint before. A pause that a replica remembers is nothing beside the Lease's word:
+// another one may have ended it.
+func (d *Daemon) recallPause(p *endpointProbe) {
+	var paused bool
+	p.set(func(s *status) { // in one: setPaused tells the history or the Lease before it looks at the state
+		if d.Leases != nil {
+			s.paused = d.Leases.Paused(p.config.Name, p.config.Group)
+		} else {
+			s.paused = s.paused || d.history.Paused(p.config.Name)
+		}
+		s.state = stateWaiting
+		p.metrics.Paused(s.paused)
+		paused = s.paused
+	})
+	if paused {
+		d.Log.Warn("the endpoint is not measured: an operator paused it; POST /api/v1/endpoints/NAME/resume ends that",
+			"endpoint", p.config.Name)
+	}
 }
 
 // remember takes what is known of the endpoint from the history, and returns the newest cycles that ran to their end,
@@ -193,25 +212,15 @@ func (p *endpointProbe) latest() *config.Endpoint {
 func (d *Daemon) live(p *endpointProbe, cycles int) {
 	defer p.set(func(s *status) { s.state, s.next = stateStopped, time.Time{} })
 	if d.Leases == nil {
-		if cycles == 0 && d.history.Paused(p.config.Name) {
-			d.stayPaused(p)
-			p.series().Paused(true)
+		if cycles == 0 {
+			d.recallPause(p)
 		}
 		d.measure(p.life, p, cycles, nil)
 		return
 	}
-	carried := p.paused() // over a change of the configuration, which may have changed the Lease
-	p.set(func(s *status) { s.state, s.paused = stateStandby, false })
 	d.Leases.Hold(p.life, p.config.Name, p.config.Group, func(held context.Context, handOver <-chan struct{}) {
-		if carried {
-			d.Leases.SetPaused(p.config.Name, p.config.Group, true)
-		}
-		if carried || d.Leases.Paused(p.config.Name, p.config.Group) {
-			d.stayPaused(p)
-		}
-		carried = false
 		d.show(p, d.remember(p)) // what another replica has found meanwhile, where they share a folder
-		p.set(func(s *status) { s.state = stateWaiting })
+		d.recallPause(p)
 		d.measure(held, p, cycles, handOver)
 		if p.life.Err() == nil { // lost; at the end of the daemon the last values stay
 			d.metrics.Remove(p.config.Name)

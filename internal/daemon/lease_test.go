@@ -21,7 +21,7 @@ type leases struct {
 	idle  map[string]chan struct{}
 	given chan string // endpoints that this replica is to measure
 	group map[string]string
-	rests map[string]bool // endpoints that are paused
+	rests map[string]bool // the Leases' word on who is paused, by group and endpoint
 }
 
 func newLeases() *leases {
@@ -40,16 +40,33 @@ func (l *leases) groupOf(endpoint string) string {
 
 func (l *leases) Holder(string, string) string { return "pod-b" }
 
-func (l *leases) Paused(endpoint, _ string) bool {
+func (l *leases) Paused(endpoint, group string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.rests[endpoint]
+	return l.rests[group+"/"+endpoint]
 }
 
-func (l *leases) SetPaused(endpoint, _ string, paused bool) {
+func (l *leases) SetPaused(endpoint, group string, paused bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.rests[endpoint] = paused
+	if l.held[endpoint] == nil {
+		return false
+	}
+	l.rests[group+"/"+endpoint] = paused
+	return true
+}
+
+func (l *leases) Move(endpoint, from, to string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rests[to+"/"+endpoint] = l.rests[from+"/"+endpoint]
+}
+
+// elsewhere lets another replica say whether an endpoint without a group is paused.
+func (l *leases) elsewhere(endpoint string, paused bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rests["/"+endpoint] = paused
 }
 
 func (l *leases) Hold(ctx context.Context, endpoint, group string, run func(context.Context, <-chan struct{})) {
@@ -74,6 +91,9 @@ func (l *leases) Hold(ctx context.Context, endpoint, group string, run func(cont
 		l.mu.Unlock()
 		run(held, handOver)
 		cancel()
+		l.mu.Lock()
+		delete(l.held, endpoint)
+		l.mu.Unlock()
 	}
 }
 
@@ -81,6 +101,7 @@ func (l *leases) take(endpoint string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.held[endpoint]()
+	delete(l.held, endpoint)
 }
 
 // TestLeases: what is another replica's is neither measured nor in the metrics; what was lost ends at once.
@@ -155,7 +176,8 @@ func TestLeases(t *testing.T) {
 	}
 }
 
-// TestLeaseOfTheGroup: an endpoint is held with its group, and with another one after a reload says so.
+// TestLeaseOfTheGroup: an endpoint is held with its group, and with another one after a reload says so, to which a pause
+// goes along.
 func TestLeaseOfTheGroup(t *testing.T) {
 	a, b := endpoint("a", nobody), endpoint("b", nobody)
 	a.Group = "h100"
@@ -165,9 +187,58 @@ func TestLeaseOfTheGroup(t *testing.T) {
 	h := startWith(t, Options{Config: before, Load: func() (*config.Config, error) { return after, nil }, Leases: l})
 	stop := h.serve(t)
 	until(t, "held", func() bool { return l.groupOf("a") == "h100" && l.groupOf("b") == "" })
+	h.measureHere(t, l)
+	if err := h.Pause("a"); err != nil {
+		t.Error(err)
+	}
 	if err := h.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "moved", func() bool { return l.groupOf("a") == "h200" })
+	if h.measureHere(t, l); !h.Endpoints()[0].Paused {
+		t.Error("the pause did not go along")
+	}
 	stop()
+}
+
+// measureHere gives the first endpoint, a, to this replica.
+func (h *harness) measureHere(t *testing.T, l *leases) {
+	t.Helper()
+	l.given <- "a"
+	until(t, "measured here", func() bool { return h.Endpoints()[0].State != stateStandby })
+}
+
+// TestPauseIsTheLastHolders: a pause that another replica ended while a changed endpoint waited for its Lease is over;
+// one that nobody ended is not.
+func TestPauseIsTheLastHolders(t *testing.T) {
+	for _, resumed := range []bool{false, true} {
+		a := endpoint("a", nobody)
+		s := &source{config: configure(t, a)}
+		l := newLeases()
+		h := startWith(t, Options{Config: s.config, Load: s.load, Leases: l})
+		h.sweep = succeed
+		stop := h.serve(t)
+		h.measureHere(t, l)
+		if err := h.Pause("a"); err != nil {
+			t.Error(err)
+		}
+		a.Sweep.OutputTokens = config.Length{Mean: 9}
+		s.set(a)
+		if err := h.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if e := h.Endpoints()[0]; e.State != stateStandby || e.Paused {
+			t.Errorf("without the Lease: %+v", e)
+		}
+		if resumed {
+			l.elsewhere("a", false)
+		}
+		h.measureHere(t, l)
+		gauge, _ := h.value(t, "probe_paused", "endpoint", "a")
+		here, there := h.Endpoints()[0].Paused, l.Paused("a", "")
+		if here == resumed || there == resumed || (gauge == 1) == resumed {
+			t.Errorf("resumed %v: paused here %v, by the Lease %v, in the metrics %v", resumed, here, there, gauge)
+		}
+		stop()
+	}
 }

@@ -13,12 +13,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/client-go/rest"
 )
 
@@ -112,13 +114,20 @@ func (f *fleet) pauseAll(r *replica) (endpoints []string) {
 	}
 	f.eventually(5*time.Second, func() error {
 		for _, endpoint := range endpoints {
-			if !r.leases.Paused(endpoint, "") {
+			if !slices.Contains(pausedOn(r.lease(endpoint)), endpoint) {
 				return fmt.Errorf("the lease of %s does not say that it is paused", endpoint)
 			}
 		}
 		return nil
 	})
 	return endpoints
+}
+
+// lease returns the Lease of an endpoint as the replica last saw it.
+func (r *replica) lease(endpoint string) *coordinationv1.Lease {
+	r.leases.mu.Lock()
+	defer r.leases.mu.Unlock()
+	return r.leases.view.lease(r.leases.leaseName(subjectOf(endpoint, "")))
 }
 
 // holder returns the replica that holds the Lease of an endpoint, nil if none does.

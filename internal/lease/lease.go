@@ -97,6 +97,7 @@ type Leases struct {
 	view    *view
 	shares  map[string]*share // by Lease: those that are wanted
 	terms   map[string]*term  // by Lease: those held now
+	left    map[string]left   // by Lease: what is left to say of pauses on those not held now
 	changed chan struct{}     // closed when the view has changed, then replaced
 }
 
@@ -122,7 +123,8 @@ func New(o Options) (*Leases, error) {
 		identity: o.Identity + "-" + hex.EncodeToString(random),
 		duration: o.Duration, interval: o.Duration / 3,
 		log: o.Log, ready: make(chan struct{}),
-		shares: make(map[string]*share), terms: make(map[string]*term), changed: make(chan struct{}),
+		shares: make(map[string]*share), terms: make(map[string]*term), left: make(map[string]left),
+		changed: make(chan struct{}),
 	}
 	l.outage = outage{log: o.Log, after: l.interval}
 	l.view = newView(l.identity, o.Duration, l.interval)
@@ -247,6 +249,7 @@ func (l *Leases) await(ctx context.Context, name string) bool {
 func (l *Leases) claim(ctx context.Context, name string, of subject) (*coordinationv1.Lease, time.Time, error) {
 	l.mu.Lock()
 	known := l.view.lease(name)
+	l.dropOutdated(name)
 	l.mu.Unlock()
 	// The end of ctx must not tear the request: the answer would be lost, and the Lease ours without anybody to release
 	// it.

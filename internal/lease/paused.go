@@ -2,6 +2,7 @@ package lease
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -20,27 +21,112 @@ func pausedOn(lease *coordinationv1.Lease) []string {
 	return names
 }
 
-// Paused reports whether the endpoint is paused, by what this replica knows of its Lease. A holder knows all.
+// left is what this replica last said of the pauses of a Lease that it does not hold. The Lease may not have it yet.
+type left struct {
+	version string          // resource version of the Lease then; "" if there was none
+	paused  map[string]bool // by endpoint
+}
+
+// Paused reports whether the endpoint is paused, by what this replica knows of its Lease and has said of it. A holder
+// knows all.
 func (l *Leases) Paused(endpoint, group string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Contains(pausedOn(l.view.lease(l.leaseName(subjectOf(endpoint, group)))), endpoint)
+	return l.isPaused(l.leaseName(subjectOf(endpoint, group)), endpoint)
+}
+
+// isPaused is Paused by the name of the Lease. The caller has locked l.mu.
+func (l *Leases) isPaused(name, endpoint string) bool {
+	l.dropOutdated(name)
+	said := l.left[name].paused
+	if t := l.terms[name]; t != nil {
+		said = t.paused
+	}
+	if paused, ok := said[endpoint]; ok {
+		return paused
+	}
+	return slices.Contains(pausedOn(l.view.lease(name)), endpoint)
 }
 
 // SetPaused has the Lease of the endpoint say that it is paused, or that it is not, from the next moment on in which the
-// API server answers. It does nothing where this replica does not hold the Lease.
-func (l *Leases) SetPaused(endpoint, group string, paused bool) {
+// API server answers. It reports false, and does nothing, where this replica does not hold the Lease.
+func (l *Leases) SetPaused(endpoint, group string, paused bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.terms[l.leaseName(subjectOf(endpoint, group))]
 	if t == nil {
+		return false
+	}
+	t.say(endpoint, paused)
+	return true
+}
+
+// Move takes a pause along when an endpoint changes its group, and with it its Lease. Every replica is to call it, since
+// the new Lease may become any one's. If another replica gets it first, that one's word holds.
+func (l *Leases) Move(endpoint, from, to string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	paused := l.isPaused(l.leaseName(subjectOf(endpoint, from)), endpoint)
+	name := l.leaseName(subjectOf(endpoint, to))
+	if t := l.terms[name]; t != nil {
+		t.say(endpoint, paused)
 		return
 	}
+	if !paused {
+		return
+	}
+	l.dropOutdated(name)
+	said, ok := l.left[name]
+	if !ok {
+		said.paused = make(map[string]bool)
+		if known := l.view.lease(name); known != nil {
+			said.version = known.ResourceVersion
+		}
+		l.left[name] = said
+	}
+	said.paused[endpoint] = true
+}
+
+// say notes a pause, or its end, and asks for a renewal that writes it. The caller has locked leases.mu.
+func (t *term) say(endpoint string, paused bool) {
 	t.paused[endpoint] = paused
 	select {
 	case t.news <- struct{}{}:
 	default:
 	}
+}
+
+// dropOutdated drops what is left to say of a Lease that another replica has held since: its word is newer. A Lease that
+// is gone has nobody's word. The caller has locked l.mu.
+func (l *Leases) dropOutdated(name string) {
+	known := l.view.lease(name)
+	if known == nil || known.ResourceVersion == l.left[name].version {
+		return
+	}
+	if holder := known.Spec.HolderIdentity; holder == nil || *holder != l.identity {
+		delete(l.left, name)
+	}
+}
+
+// takeUp has a term that begins say what the last one could not write. The caller has locked leases.mu.
+func (t *term) takeUp() {
+	l := t.leases
+	for endpoint, paused := range l.left[t.lease.Name].paused {
+		t.say(endpoint, paused)
+	}
+	delete(l.left, t.lease.Name)
+}
+
+// leave keeps the pauses of a term that could not write them when it ended.
+func (t *term) leave() {
+	t.leases.mu.Lock()
+	defer t.leases.mu.Unlock()
+	paused := make(map[string]bool)
+	for _, endpoint := range pausedOn(t.lease) {
+		paused[endpoint] = true
+	}
+	maps.Copy(paused, t.paused)
+	t.leases.left[t.lease.Name] = left{t.lease.ResourceVersion, paused}
 }
 
 // current returns the Lease as last known, with the pauses of this term.

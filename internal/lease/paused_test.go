@@ -88,11 +88,103 @@ func TestSetPausedWithoutTheLease(t *testing.T) {
 		time.Sleep(2 * interval)
 		b := f.start("b")
 		time.Sleep(2 * interval)
-		b.leases.SetPaused(f.endpoints[0], "", true)
+		if b.leases.SetPaused(f.endpoints[0], "", true) {
+			t.Error("it is said to be")
+		}
 		time.Sleep(2 * interval)
 		if got := annotations(f.server); len(got) > 0 || b.leases.Paused(f.endpoints[0], "") {
 			t.Errorf("the leases say %v", got)
 		}
+		f.stopAll()
+	})
+}
+
+// TestPausedWithoutTheServer: a pause that could not be written holds when this replica has the Lease again, unless
+// another one has had it meanwhile. A Lease that somebody deleted has nobody's word.
+func TestPausedWithoutTheServer(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		lost func(f *fleet, a *replica)
+		want bool
+	}{
+		{"nobody else", func(*fleet, *replica) { time.Sleep(2 * duration) }, true},
+		{"another replica", func(f *fleet, _ *replica) {
+			f.start("b")
+			time.Sleep(duration + 3*interval)
+			f.stop("b")
+		}, false},
+		{"deleted", func(f *fleet, a *replica) {
+			f.server.mu.Lock()
+			defer f.server.mu.Unlock()
+			delete(f.server.leases, a.leases.leaseName(subjectOf(f.endpoints[0], "")))
+		}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t, 1)
+				one := f.endpoints[0]
+				a := f.start("a")
+				time.Sleep(2 * interval)
+				a.client.fault(func(c *apiClient) { c.refused = true })
+				if !a.leases.SetPaused(one, "", true) || !a.leases.Paused(one, "") {
+					t.Error("the holder does not take it")
+				}
+				test.lost(f, a)
+				a.client.fault(heal)
+				time.Sleep(duration + 3*interval)
+				if runs := f.watcher.runs(); runs < 2 || f.watcher.loads()[a.name] != 1 {
+					t.Fatalf("%d runs, %v", runs, f.watcher.loads())
+				}
+				if got := annotations(f.server)[one] != ""; got != test.want || a.leases.Paused(one, "") != test.want {
+					t.Errorf("paused: %v by the Lease, %v by its holder", got, a.leases.Paused(one, ""))
+				}
+				f.stopAll()
+			})
+		})
+	}
+}
+
+// TestMove: a pause goes with an endpoint to the Lease of its new group, whichever replica has that first, and is not
+// brought back by one that has it later.
+func TestMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 1)
+		one := f.endpoints[0]
+		g := &groupRuns{t: t, running: make(map[string]string)}
+		a := f.start("a")
+		time.Sleep(2 * interval)
+		b := f.start("b")
+		time.Sleep(2 * interval)
+		a.leases.SetPaused(one, "", true)
+		time.Sleep(2 * interval)
+		a.leases.Move(one, "", "g")
+		b.leases.Move(one, "", "g")
+		ctx, cancel := context.WithCancel(t.Context())
+		b.done.Go(func() { g.hold(ctx, b, one, "g") })
+		time.Sleep(3 * interval)
+		want := map[string]string{one: `["` + one + `"]`, "g": `["` + one + `"]`}
+		if got := annotations(f.server); !maps.Equal(got, want) || !b.leases.Paused(one, "g") {
+			t.Errorf("the leases say %v", got)
+		}
+		b.leases.SetPaused(one, "g", false)
+		time.Sleep(interval)
+		cancel()
+		time.Sleep(interval)
+		ctx, cancel = context.WithCancel(t.Context())
+		a.done.Go(func() { g.hold(ctx, a, one, "g") })
+		time.Sleep(3 * interval)
+		if _, by := g.endpoints(); by != a.name || a.leases.Paused(one, "g") {
+			t.Errorf("%s holds the Lease, and says that the endpoint is paused", by)
+		}
+		a.leases.Move(one, "", "g")
+		if !a.leases.Paused(one, "g") {
+			t.Error("a pause does not go to a Lease that is held")
+		}
+		a.leases.Move(one, "unknown", "g")
+		if a.leases.Paused(one, "g") {
+			t.Error("the end of a pause does not go to a Lease that is held")
+		}
+		cancel()
 		f.stopAll()
 	})
 }

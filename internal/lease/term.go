@@ -45,7 +45,7 @@ func (l *Leases) serve(ctx context.Context, of subject, lease *coordinationv1.Le
 	defer t.cancel(nil)
 	t.stop = time.AfterFunc(time.Until(l.stopAt(sent)), t.notRenewed)
 	t.end = time.AfterFunc(time.Until(sent.Add(l.duration)), t.overrun)
-	l.setTerm(lease.Name, t)
+	l.begun(t)
 	t.log.Info(of.component + " taken")
 
 	go func() {
@@ -55,9 +55,12 @@ func (l *Leases) serve(ctx context.Context, of subject, lease *coordinationv1.Le
 	err := t.renewUntilDone()
 	t.stop.Stop()
 	t.end.Stop()
-	l.setTerm(lease.Name, nil)
+	l.ended(t)
 	if err == nil {
-		t.release()
+		err = t.release()
+	}
+	if err != nil {
+		t.leave()
 	}
 	t.log.Info(of.component+" released", "because", t.why())
 }
@@ -66,14 +69,18 @@ func (l *Leases) serve(ctx context.Context, of subject, lease *coordinationv1.Le
 // the margin for clocks that run at different speeds.
 func (l *Leases) stopAt(sent time.Time) time.Time { return sent.Add(l.duration * 2 / 3) }
 
-func (l *Leases) setTerm(name string, t *term) {
+// begun makes t the term of its Lease, until ended.
+func (l *Leases) begun(t *term) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if t == nil {
-		delete(l.terms, name)
-		return
-	}
-	l.terms[name] = t
+	l.terms[t.lease.Name] = t
+	t.takeUp()
+}
+
+func (l *Leases) ended(t *term) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.terms, t.lease.Name)
 }
 
 func (t *term) notRenewed() {
@@ -145,12 +152,13 @@ func (t *term) renew() error {
 }
 
 // release gives the Lease back, so that another can have it at once.
-func (t *term) release() {
+func (t *term) release() error {
 	err := t.write(released, func(time.Time) {})
 	t.leases.outage.report(err)
 	if err != nil && !errors.Is(err, errTaken) {
 		t.log.Warn("the lease could not be released; it will run out", "error", err)
 	}
+	return err
 }
 
 // write updates the Lease, a second time if it changed but is still ours, and calls written with the time when the
