@@ -43,6 +43,7 @@ type Client struct {
 	sends     atomic.Uint64 // numbers the ids
 	long      chan struct{} // places for events that are too long to be usual
 	uncounted atomic.Bool   // the server did not count the tokens of the last answer
+	density   density       // of the answers whose tokens were counted
 }
 
 // New returns a client of the server at opts.BaseURL. It opens no connection.

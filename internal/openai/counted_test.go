@@ -131,8 +131,8 @@ func TestTokenizerStandsIn(t *testing.T) {
 		{false, nil, 4 * events, probe.TokensFromTokenizer, 1},
 		{false, nil, 4 * events, probe.TokensFromTokenizer, 2},
 		{true, nil, 11, probe.TokensFromServer, 2},
-		{false, nil, events, probe.TokensFromEvents, 2},
-		{false, errors.New("broken"), events, probe.TokensFromEvents, 3},
+		{false, nil, 12, probe.TokensFromEvents, 2}, // 12.0 by the three before
+		{false, errors.New("broken"), 12, probe.TokensFromEvents, 3},
 	} {
 		usage.Store(step.usage)
 		broken = step.broken
@@ -147,6 +147,56 @@ func TestTokenizerStandsIn(t *testing.T) {
 		}
 		if tpot, ok := res.TimePerOutputToken(); !ok || tpot > time.Second {
 			t.Errorf("answer %d: time per output token %v, %v", i, tpot, ok)
+		}
+	}
+}
+
+// TestDensity: events stand for as many tokens as they held in the last answers, and never for more than were asked for.
+func TestDensity(t *testing.T) {
+	var d density
+	if got := d.tokens(5, 100); got != 5 {
+		t.Errorf("%d tokens in 5 events before any answer was counted", got)
+	}
+	d.learn(1, 1) // calibration
+	for range 3 {
+		d.learn(256, 33)
+	}
+	for _, test := range []struct{ events, asked, want int }{
+		{0, 256, 1}, {1, 256, 8}, {16, 256, 123}, {40, 256, 256}, {40, 0, 308}, {300, 256, 300},
+	} {
+		if got := d.tokens(test.events, test.asked); got != test.want {
+			t.Errorf("%d events of an answer of %d tokens: %d, want %d", test.events, test.asked, got, test.want)
+		}
+	}
+	for range 5 * memory {
+		d.learn(64, 64)
+	}
+	if got := d.tokens(50, 256); got != 50 {
+		t.Errorf("50 events are %d tokens by long forgotten answers", got)
+	}
+}
+
+// TestCutOffAnswerCountsLikeWholeOnes: with usage at the end only, what came of an answer that was cut off is not
+// counted by its events.
+func TestCutOffAnswerCountsLikeWholeOnes(t *testing.T) {
+	const whole = `data: {"choices":[{"text":"a b c d"}]}` + "\n\n" + `data: {"choices":[{"text":"e f g h","finish_reason":"length"}]}` +
+		"\n\n" + `data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":8}}` + "\n\ndata: [DONE]\n\n"
+	cut, _, _ := strings.Cut(whole, `data: {"choices":[{"text":"e`)
+	var answers atomic.Int32
+	server := startRaw(t, func(c *rawConn) {
+		body := whole
+		if answers.Add(1) == 2 {
+			body = cut
+		}
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	})
+	client := newClient(t, server.url(), Options{})
+	for i, want := range []struct {
+		outcome probe.Outcome
+		tokens  int
+	}{{probe.Completed, 8}, {probe.Failed, 4}, {probe.Completed, 8}} {
+		if res := do(t, client, 8); res.Outcome != want.outcome || res.OutputTokens != want.tokens {
+			t.Errorf("answer %d: %s with %d tokens, want %s with %d", i, res.Outcome, res.OutputTokens, want.outcome, want.tokens)
 		}
 	}
 }

@@ -81,24 +81,6 @@ func (a *attempt) read(body io.Reader) *stream {
 	}
 }
 
-// standIn counts the tokens of an answer that has come to its end and for which the server has no count. That takes a
-// copy of the output, which is made once it is known that the server does not count: from the second such answer on.
-func (c *Client) standIn(s *stream) {
-	if c.opts.CountTokens == nil || !s.ended || s.events == 0 {
-		return
-	}
-	silent := s.usage.completion == 0 && s.timings.completion == 0 && !s.byIDs()
-	c.uncounted.Store(silent)
-	if output := s.decoder.gathered(); silent && output != "" {
-		if n, err := c.opts.CountTokens(output); err == nil { // else events stand in
-			s.counted = n
-		}
-	}
-}
-
-// byIDs reports whether the server has counted all output arrival by arrival, if only by giving the tokens' ids.
-func (s *stream) byIDs() bool { return s.exact > 0 && !s.inexact }
-
 func isDone(data []byte) bool {
 	const done = "[DONE]"
 	return len(data) >= len(done) && data[0] != '{' && string(bytes.TrimSpace(data)) == done
@@ -260,35 +242,6 @@ func (s *stream) account(ev *event) {
 	keep(&s.timings.prompt, ev.timings.prompt+ev.timings.cached)
 	keep(&s.timings.completion, ev.timings.completion)
 	keep(&s.timings.cached, ev.timings.cached)
-}
-
-// tally moves the counts into the result.
-func (s *stream) tally() {
-	res := s.res
-	total := s.usage
-	if total.completion == 0 && total.prompt == 0 {
-		total = s.timings
-	}
-	res.PromptTokens, res.CachedTokens, res.ReasoningTokens = total.prompt, total.cached, total.reasoning
-	switch {
-	case total.completion > 0:
-		res.OutputTokens, res.TokenSource = total.completion, probe.TokensFromServer
-	case s.byIDs():
-		res.OutputTokens, res.TokenSource = s.exact, probe.TokensFromServer
-	case s.counted > 0:
-		res.OutputTokens, res.TokenSource = s.counted, probe.TokensFromTokenizer
-	case s.events > 0:
-		res.OutputTokens, res.TokenSource = s.events, probe.TokensFromEvents
-	}
-	switch {
-	case s.thought:
-	case total.reasoning > 0:
-		if s.events <= total.completion-total.reasoning { // else it came as if it were the answer
-			res.HiddenTokens = total.reasoning
-		}
-	default: // without any reasoning the first token is the first of the answer, even if it could not be seen yet
-		res.FirstAnswer = res.FirstToken
-	}
 }
 
 // eventStream returns the body to read if the answer is an event stream: it says so, or it looks like one.

@@ -49,7 +49,7 @@ func (a *attempt) answer(response *http.Response) {
 		return
 	}
 	s := a.read(body)
-	s.tally()
+	s.tally(&a.client.density)
 	a.judge(s)
 }
 
@@ -166,7 +166,7 @@ func (a *attempt) judge(s *stream) {
 			res.OutputTokens)
 	case finish != "" && res.OutputTokens == 0:
 		a.fail(probe.ReasonEmpty, "finish reason %q without a token", finish)
-	case finish != "", a.req.OutputTokens > 0 && res.OutputTokens >= a.req.OutputTokens:
+	case finish != "", a.req.OutputTokens > 0 && s.atLeast() >= a.req.OutputTokens:
 		res.Outcome = probe.Completed
 	case cause != nil:
 		a.interrupted(cause)

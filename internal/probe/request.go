@@ -39,7 +39,9 @@ type TokenSource string
 const (
 	TokensFromServer    TokenSource = "server"    // usage of the response: the truth
 	TokensFromTokenizer TokenSource = "tokenizer" // the text by the local tokenizer, where the server sent no usage
-	TokensFromEvents    TokenSource = "events"    // one token an event, where there is neither
+	// Where there is neither, as in an answer that was cut off: by its events, as many an event as answers hold of which it
+	// is known, or one.
+	TokensFromEvents TokenSource = "events"
 )
 
 // Together is how soon after the one before an event belongs to the same arrival. What a server sends in one go comes in

@@ -15,6 +15,8 @@ import (
 type Words struct {
 	// Encoding, where set, is called before each text is encoded.
 	Encoding func()
+	// AnyWord makes it take any other word for one token, too, as the simulator counts what it says.
+	AnyWord bool
 
 	pieces []string // words, and each once more behind a space
 	ids    map[string]uint32
@@ -68,6 +70,10 @@ func (w *Words) Encode(text string) ([]uint32, error) {
 		}
 		if id, ok := w.ids[word]; ok {
 			ids = append(ids, id)
+			continue
+		}
+		if w.AnyWord {
+			ids = append(ids, 0)
 			continue
 		}
 		for _, c := range strings.Replace(word, "Ġ", " ", 1) {
