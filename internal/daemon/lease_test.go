@@ -242,3 +242,41 @@ func TestPauseIsTheLastHolders(t *testing.T) {
 		stop()
 	}
 }
+
+// TestPauseEndsWithTheEndpoint: an endpoint that is removed and comes back is measured.
+func TestPauseEndsWithTheEndpoint(t *testing.T) {
+	a, b := endpoint("a", nobody), endpoint("b", nobody)
+	for name, l := range map[string]*leases{"alone": nil, "with leases": newLeases()} {
+		t.Run(name, func(t *testing.T) {
+			s := &source{config: configure(t, a, b)}
+			o := Options{Config: s.config, Load: s.load}
+			if l != nil {
+				o.Leases = l
+			}
+			h := startWith(t, o)
+			h.sweep = succeed
+			stop := h.serve(t)
+			measured := func() {
+				t.Helper()
+				if l != nil {
+					h.measureHere(t, l)
+				}
+				until(t, "measured", func() bool { return h.Endpoints()[0].State == stateWaiting })
+			}
+			measured()
+			if err := h.Pause("a"); err != nil {
+				t.Error(err)
+			}
+			for _, endpoints := range [][]config.Endpoint{{b}, {a, b}} {
+				s.set(endpoints...)
+				if err := h.Reload(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if measured(); h.Endpoints()[0].Paused {
+				t.Error("still paused")
+			}
+			stop()
+		})
+	}
+}

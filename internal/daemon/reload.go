@@ -54,22 +54,21 @@ func (d *Daemon) apply(c *config.Config) {
 	old := d.probes
 	d.mu.Unlock()
 	var probes, ending []*endpointProbe
-	stays := func(p *endpointProbe) *config.Endpoint {
-		i := slices.IndexFunc(c.Endpoints, func(e config.Endpoint) bool { return e.Name == p.config.Name })
-		if i >= 0 && c.Endpoints[i].Fingerprint() == p.config.Fingerprint() {
-			return &c.Endpoints[i]
-		}
-		return nil
-	}
+	var added, changed, removed []string
 	for _, p := range old {
-		if e := stays(p); e != nil {
-			d.rotate(p, e)
-		} else {
+		i := slices.IndexFunc(c.Endpoints, func(e config.Endpoint) bool { return e.Name == p.config.Name })
+		switch {
+		case i < 0:
+			removed = append(removed, p.config.Name)
 			ending = append(ending, p)
+			d.keepPaused(p, false) // before its end, while its Lease is held
+		case c.Endpoints[i].Fingerprint() != p.config.Fingerprint():
+			ending = append(ending, p)
+		default:
+			d.rotate(p, &c.Endpoints[i])
 		}
 	}
 	d.endAll(ending)
-	var added, changed, removed []string
 	for i := range c.Endpoints {
 		e := &c.Endpoints[i]
 		at := slices.IndexFunc(old, func(p *endpointProbe) bool { return p.config.Name == e.Name })
@@ -84,12 +83,8 @@ func (d *Daemon) apply(c *config.Config) {
 			probes = append(probes, old[at])
 		}
 	}
-	for _, p := range ending {
-		if !slices.Contains(changed, p.config.Name) {
-			removed = append(removed, p.config.Name)
-			d.keepPaused(p, false)
-			d.metrics.Remove(p.config.Name)
-		}
+	for _, name := range removed {
+		d.metrics.Remove(name)
 	}
 	d.replace(c, probes)
 	d.Log.Info("configuration reloaded", "endpoints", len(probes), "added", added, "changed", changed, "removed", removed)
