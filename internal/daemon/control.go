@@ -55,6 +55,8 @@ func (d *Daemon) Pause(name string) error { return d.setPaused(name, true) }
 func (d *Daemon) Resume(name string) error { return d.setPaused(name, false) }
 
 func (d *Daemon) setPaused(name string, paused bool) error {
+	d.pausing.Lock()
+	defer d.pausing.Unlock()
 	p, err := d.probe(name)
 	if err != nil {
 		return err

@@ -1,7 +1,11 @@
 package daemon
 
 import (
+	"context"
 	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,6 +94,52 @@ func TestPauseOutlastsTheProcess(t *testing.T) {
 		h.apply(c)
 	})
 	serve(both, func(h *harness) { paused(h, false) })
+}
+
+// slowly makes operators who act at once overtake each other wherever they can.
+type slowly struct{ slog.Handler }
+
+func (s slowly) Handle(context.Context, slog.Record) error {
+	time.Sleep(rand.N(100 * time.Microsecond))
+	return nil
+}
+
+func (s slowly) Enabled(context.Context, slog.Level) bool { return true }
+
+// TestPauseAndResumeAtOnce: whoever comes last, what is shown, the metric and what outlasts the process agree.
+func TestPauseAndResumeAtOnce(t *testing.T) {
+	for name, l := range map[string]*leases{"alone": nil, "with leases": newLeases()} {
+		t.Run(name, func(t *testing.T) {
+			o := Options{Config: configure(t, endpoint("a", nobody)), Log: slog.New(slowly{slog.DiscardHandler})}
+			if l != nil {
+				o.Leases = l
+			}
+			h := startWith(t, o)
+			h.sweep = succeed
+			stop := h.serve(t)
+			kept := func() bool { return h.history.Paused("a") }
+			if l != nil {
+				h.measureHere(t, l)
+				kept = func() bool { return l.Paused("a", "") }
+			}
+			for range 100 {
+				var operators sync.WaitGroup
+				for _, act := range []func(string) error{h.Pause, h.Resume} {
+					operators.Go(func() {
+						if err := act("a"); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				operators.Wait()
+				gauge, _ := h.value(t, "probe_paused", "endpoint", "a")
+				if shown := h.Endpoints()[0].Paused; shown != kept() || shown != (gauge == 1) {
+					t.Fatalf("paused: shown %v, kept %v, in the metrics %v", shown, kept(), gauge)
+				}
+			}
+			stop()
+		})
+	}
 }
 
 func count(names []string, name string) (n int) {

@@ -65,6 +65,9 @@ type Daemon struct {
 	sweep   func(context.Context, *sweep.Target, sweep.Pools, sweep.Observer, *slog.Logger) *probe.Cycle
 
 	reloading sync.Mutex // one Reload at a time
+	// pausing makes what is known of a pause here, in the history and in the Lease change together, and not while a reload
+	// hands it from one probe to the next.
+	pausing sync.Mutex
 
 	mu       sync.Mutex
 	config   *config.Config

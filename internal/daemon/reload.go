@@ -50,6 +50,8 @@ func (d *Daemon) reload() error {
 
 // apply makes the difference between the running probes and c.
 func (d *Daemon) apply(c *config.Config) {
+	d.pausing.Lock()
+	defer d.pausing.Unlock()
 	d.mu.Lock()
 	old := d.probes
 	d.mu.Unlock()
