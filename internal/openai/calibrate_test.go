@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -38,30 +39,36 @@ func strict(t *testing.T, complaint string, refused ...string) *rawServer {
 	})
 }
 
-// TestCalibrateIsPatient: a server that is busy for a moment is measured all the same, one that stays so is not.
-func TestCalibrateIsPatient(t *testing.T) {
-	for busy, good := range map[int64]bool{1: true, 2: true, 3: false} {
-		var server *rawServer
-		server = startRaw(t, func(c *rawConn) {
-			if server.requests.Load() <= busy {
-				c.send("HTTP/1.1 429 Too Many Requests\r\nRetry-After-Ms: 10\r\nContent-Length: 0\r\n\r\n")
-				return
-			}
+// TestCalibrateGoesOn: a server that is busy is not asked again. It is said when to, and what is known by then is not
+// forgotten.
+func TestCalibrateGoesOn(t *testing.T) {
+	var server *rawServer
+	server = startRaw(t, func(c *rawConn) {
+		switch server.requests.Load() {
+		case 1:
+			c.document(400, "", "max_tokens is not supported")
+		case 2:
+			c.send("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n")
+		case 3:
+			c.document(400, "", "max_completion_tokens with ignore_eos")
+		default:
 			c.send(streamHead)
 			c.chunk(`data: {"choices":[{"text":"a","finish_reason":"length"}],"usage":{"prompt_tokens":5}}`, "\n\n")
 			c.send("0\r\n\r\n")
-		})
-		client := newClient(t, server.url(), Options{})
-		got, err := client.Calibrate(t.Context(), NewEncoder(APIChat, DialectVLLM, "m", ""), prompt, 3, ignore)
-		if (err == nil) != good || got.Counted != good {
-			t.Errorf("busy for %d requests: %+v, %v", busy, got, err)
 		}
-		if e := new(Error); !good && (!errors.As(err, &e) || e.Reason != probe.ReasonRateLimited) {
-			t.Errorf("busy for %d requests: %v", busy, err)
-		}
-		if n := server.requests.Load(); n != min(busy+1, 3) {
-			t.Errorf("busy for %d requests: %d were sent", busy, n)
-		}
+	})
+	client := newClient(t, server.url(), Options{})
+	agreed, err := client.Calibrate(t.Context(), NewEncoder(APIChat, DialectVLLM, "m", ""), prompt, 3, ignore)
+	var e *Error
+	if !errors.As(err, &e) || e.Reason != probe.ReasonRateLimited || e.RetryAfter != 7*time.Second || !e.Temporary() {
+		t.Errorf("%#v", err)
+	}
+	if n := server.requests.Load(); n != 2 || !cmp.Equal(agreed.Dropped, []string{"max_tokens"}) {
+		t.Fatalf("%d requests; dropped: %q", n, agreed.Dropped)
+	}
+	agreed, err = client.Calibrate(t.Context(), agreed.Encoder, prompt, 3, ignore)
+	if err != nil || !cmp.Equal(agreed.Dropped, []string{"ignore_eos"}) || !agreed.Counted {
+		t.Errorf("%+v, %v", agreed, err)
 	}
 }
 
@@ -130,7 +137,7 @@ func TestCalibrateErrors(t *testing.T) {
 	}{
 		{"prompt too long", func(c *rawConn) { c.document(400, "", "too long") }, probe.ReasonHTTP4xx, "too long", 3},
 		{"no such model", func(c *rawConn) { c.document(404, "", "model") }, probe.ReasonNotFound, "404: model", 1},
-		{"not up yet", func(c *rawConn) { c.document(503, "", "loading") }, probe.ReasonHTTP5xx, "loading", 3},
+		{"not up yet", func(c *rawConn) { c.document(503, "", "loading") }, probe.ReasonHTTP5xx, "loading", 1},
 		{"max_tokens is never right", func(c *rawConn) { c.document(400, "", "max_tokens max_completion_tokens") },
 			probe.ReasonHTTP4xx, "max_tokens", 4},
 	} {

@@ -204,10 +204,12 @@ func (c *Client) models(ctx context.Context) ([]listedModel, error) {
 			bodyMessage(response.Header, body))
 	case status >= 400:
 		text := bodyMessage(response.Header, body)
-		if wait := retryAfter(response.Header, time.Now()); wait > 0 {
+		wait := retryAfter(response.Header, time.Now())
+		if wait > 0 {
 			text += fmt.Sprintf(" (to be asked again in %v)", wait.Round(time.Second))
 		}
 		failure := c.errorf(reasonOf(status), "%s answers %d: %s", where, status, text)
+		failure.RetryAfter = wait
 		switch status {
 		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusInternalServerError, http.StatusNotImplemented:
 			failure.missing = true // 500: transformers serve, offline

@@ -65,10 +65,11 @@ func extrasOf(api API, d Dialect) []string {
 // It sends no temperature: the server's own default is what users get, and some models reject any other. It sends no
 // seed: seeded requests are known to crash an engine (vLLM's CPU build).
 type Encoder struct {
-	api    API
-	model  string
-	fields string
-	extras []string
+	api     API
+	model   string
+	fields  string
+	extras  []string
+	renamed bool // the length has not the name that it has in the dialect
 
 	beforePrompt []byte // up to the prompt's opening quote
 	beforeLength []byte // from the prompt's closing quote to the value of the length
@@ -153,11 +154,16 @@ func (e *Encoder) WithPrefixCache() *Encoder { return e.without(extraCachePrompt
 // without returns the encoder that leaves out the named extras. A length is never left out: its other name takes over.
 func (e *Encoder) without(names ...string) *Encoder {
 	extras := slices.DeleteFunc(slices.Clone(e.extras), func(extra string) bool { return slices.Contains(names, extra) })
-	if slices.Contains(names, extraMaxTokens) && e.has(extraMaxTokens) {
+	renamed := true
+	switch {
+	case slices.Contains(names, extraMaxTokens) && e.has(extraMaxTokens):
 		extras = append(extras, extraCompletion)
-	}
-	if slices.Contains(names, extraCompletion) && e.has(extraCompletion) {
+	case slices.Contains(names, extraCompletion) && e.has(extraCompletion):
 		extras = append(extras, extraMaxTokens)
+	default:
+		renamed = e.renamed
 	}
-	return newEncoder(e.api, e.model, e.fields, extras)
+	next := newEncoder(e.api, e.model, e.fields, extras)
+	next.renamed = renamed
+	return next
 }

@@ -77,12 +77,23 @@ func (o Options) withDefaults() Options {
 type Error struct {
 	Reason probe.Reason // empty where the trouble is not one a request can meet: a bad URL, a model that is not served
 	Detail string       // one line; no secrets, no control characters
+	// RetryAfter is how long the server asks to be left alone; 0 if it does not.
+	RetryAfter time.Duration
 
 	missing bool // what was asked for does not exist on this server
 }
 
 // Error returns the detail.
 func (e *Error) Error() string { return e.Detail }
+
+// Temporary reports whether the trouble may be over in a moment, so that trying again can help.
+func (e *Error) Temporary() bool {
+	switch e.Reason {
+	case probe.ReasonRateLimited, probe.ReasonHTTP5xx, probe.ReasonReset:
+		return true
+	}
+	return false
+}
 
 func errorf(reason probe.Reason, format string, args ...any) *Error {
 	return &Error{Reason: reason, Detail: fmt.Sprintf(format, args...)}

@@ -1,6 +1,7 @@
 package sweep
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,9 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/inferprobe/inferprobe/internal/load"
 	"github.com/inferprobe/inferprobe/internal/openai"
 	"github.com/inferprobe/inferprobe/internal/probe"
 	"github.com/inferprobe/inferprobe/internal/prompt"
@@ -115,7 +118,13 @@ func (r *ready) calibrate(ctx context.Context, lengths int, log *slog.Logger) *p
 		if !r.allowance.take(&asked) {
 			return nil // and nothing else will be sent
 		}
-		agreed, err := r.client.Calibrate(ctx, r.source.encoder, r.source.append, r.source.length, r.spent)
+		var agreed openai.Calibration
+		var dropped []string
+		err := patiently(ctx, func() (err error) {
+			agreed, err = r.client.Calibrate(ctx, r.source.encoder, r.source.append, r.source.length, r.spent)
+			r.source.encoder, dropped = agreed.Encoder, append(dropped, agreed.Dropped...)
+			return err
+		})
 		r.allowance.settle(&asked)
 		if err != nil {
 			fail := failure(ctx, probe.CycleDiscovery, err)
@@ -124,11 +133,10 @@ func (r *ready) calibrate(ctx context.Context, lengths int, log *slog.Logger) *p
 			}
 			return fail
 		}
-		if len(agreed.Dropped) > 0 {
+		if len(dropped) > 0 {
 			log.Warn("the server refuses some of its dialect's options; measuring without them",
-				"dialect", r.server.Dialect, "dropped", agreed.Dropped)
+				"dialect", r.server.Dialect, "dropped", dropped)
 		}
-		r.source.encoder = agreed.Encoder
 		if agreed.Counted {
 			r.overhead.add(agreed.Overhead)
 		}
@@ -141,6 +149,22 @@ func (r *ready) calibrate(ctx context.Context, lengths int, log *slog.Logger) *p
 		return failure(ctx, probe.CycleTokenizer, err)
 	}
 	return nil
+}
+
+// patiently asks once, and up to twice more where the server's trouble may be over in a moment: after as long as it
+// wants, but not for long. It returns the last error, or the cause with which ctx ended meanwhile.
+func patiently(ctx context.Context, ask func() error) error {
+	const usual, most = time.Second, 10 * time.Second
+	for again := 2; ; again-- {
+		err := ask()
+		var e *openai.Error
+		if again == 0 || !errors.As(err, &e) || !e.Temporary() {
+			return err
+		}
+		if !load.Sleep(ctx, min(cmp.Or(e.RetryAfter, usual), most)) {
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // spent tells what a request that calibrates has cost.
