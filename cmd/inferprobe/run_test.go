@@ -22,9 +22,10 @@ func TestVerdict(t *testing.T) {
 			Objectives: probe.Objectives{TimeToFirstTokenP90: time.Second}}
 	}
 	kept := probe.Stage{Completed: 40, TimeToFirstToken: probe.Distribution{Count: 40, P90: 0.9}}
-	slow := probe.Stage{Completed: 40, TimeToFirstToken: probe.Distribution{Count: 40, P90: 1.1}}
+	slow := probe.Stage{Completed: 40, TimeToFirstToken: probe.Distribution{Count: 40, P90: 1.1},
+		TimeToFirstTokenExcess: probe.Excess{Share: 0.3, Samples: 40}}
 	few := slow
-	few.Completed = 5
+	few.Completed, few.TimeToFirstTokenExcess.Samples = 5, 5
 	swept := func(synchronous, other probe.Stage) *probe.Cycle {
 		c := aimed(synchronous, other)
 		c.Profile, c.Stages[0].Name = probe.ProfileSweep, probe.StageSynchronous

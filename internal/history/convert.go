@@ -117,23 +117,26 @@ func fromStage(s *probe.Stage) stageJSON {
 		RequestsInterval: fromInterval(s.RequestsInterval), InFlight: number(s.InFlight),
 		IncompleteOutputTokens: s.IncompleteOutputTokens,
 		CachedTokens:           s.CachedTokens, TokensByTokenizer: s.TokensByTokenizer, TokensByEvents: s.TokensByEvents,
-		Findings:               make([]findingJSON, len(s.Findings)),
-		PromptTokens:           fromDistribution(&s.PromptTokens),
-		ServerPromptTokens:     fromDistribution(&s.ServerPromptTokens),
-		OutputTokens:           fromDistribution(&s.OutputTokens),
-		RequestDuration:        fromDistribution(&s.RequestDuration),
-		TimeToFirstToken:       fromDistribution(&s.TimeToFirstToken),
-		TimeToFirstAnswerToken: fromDistribution(&s.TimeToFirstAnswerToken),
-		InterTokenLatency:      fromDistribution(&s.InterTokenLatency),
-		TimePerOutputToken:     fromDistribution(&s.TimePerOutputToken),
-		StreamStall:            fromDistribution(&s.StreamStall),
-		ScheduleDelay:          fromDistribution(&s.ScheduleDelay),
-		ReceiveLag:             fromDistribution(&s.ReceiveLag),
-		NewConnections:         s.NewConnections,
-		DNS:                    fromDistribution(&s.DNS),
-		Connect:                fromDistribution(&s.Connect),
-		TLS:                    fromDistribution(&s.TLS),
-		Samples:                fromSamples(s.Requests),
+		Findings:                make([]findingJSON, len(s.Findings)),
+		PromptTokens:            fromDistribution(&s.PromptTokens),
+		ServerPromptTokens:      fromDistribution(&s.ServerPromptTokens),
+		OutputTokens:            fromDistribution(&s.OutputTokens),
+		RequestDuration:         fromDistribution(&s.RequestDuration),
+		TimeToFirstToken:        fromDistribution(&s.TimeToFirstToken),
+		TimeToFirstAnswerToken:  fromDistribution(&s.TimeToFirstAnswerToken),
+		InterTokenLatency:       fromDistribution(&s.InterTokenLatency),
+		TimePerOutputToken:      fromDistribution(&s.TimePerOutputToken),
+		StreamStall:             fromDistribution(&s.StreamStall),
+		TimeToFirstTokenExcess:  fromExcess(s.TimeToFirstTokenExcess),
+		InterTokenLatencyExcess: fromExcess(s.InterTokenLatencyExcess),
+		RequestDurationExcess:   fromExcess(s.RequestDurationExcess),
+		ScheduleDelay:           fromDistribution(&s.ScheduleDelay),
+		ReceiveLag:              fromDistribution(&s.ReceiveLag),
+		NewConnections:          s.NewConnections,
+		DNS:                     fromDistribution(&s.DNS),
+		Connect:                 fromDistribution(&s.Connect),
+		TLS:                     fromDistribution(&s.TLS),
+		Samples:                 fromSamples(s.Requests),
 	}
 	for i, f := range s.Findings {
 		j.Findings[i] = findingJSON(f)
@@ -152,21 +155,24 @@ func toStage(j *stageJSON) (probe.Stage, error) {
 		RequestsInterval: toInterval(j.RequestsInterval), InFlight: float64(j.InFlight),
 		IncompleteOutputTokens: j.IncompleteOutputTokens,
 		CachedTokens:           j.CachedTokens, TokensByTokenizer: j.TokensByTokenizer, TokensByEvents: j.TokensByEvents,
-		PromptTokens:           toDistribution(j.PromptTokens),
-		ServerPromptTokens:     toDistribution(j.ServerPromptTokens),
-		OutputTokens:           toDistribution(j.OutputTokens),
-		RequestDuration:        toDistribution(j.RequestDuration),
-		TimeToFirstToken:       toDistribution(j.TimeToFirstToken),
-		TimeToFirstAnswerToken: toDistribution(j.TimeToFirstAnswerToken),
-		InterTokenLatency:      toDistribution(j.InterTokenLatency),
-		TimePerOutputToken:     toDistribution(j.TimePerOutputToken),
-		StreamStall:            toDistribution(j.StreamStall),
-		ScheduleDelay:          toDistribution(j.ScheduleDelay),
-		ReceiveLag:             toDistribution(j.ReceiveLag),
-		NewConnections:         j.NewConnections,
-		DNS:                    toDistribution(j.DNS),
-		Connect:                toDistribution(j.Connect),
-		TLS:                    toDistribution(j.TLS),
+		PromptTokens:            toDistribution(j.PromptTokens),
+		ServerPromptTokens:      toDistribution(j.ServerPromptTokens),
+		OutputTokens:            toDistribution(j.OutputTokens),
+		RequestDuration:         toDistribution(j.RequestDuration),
+		TimeToFirstToken:        toDistribution(j.TimeToFirstToken),
+		TimeToFirstAnswerToken:  toDistribution(j.TimeToFirstAnswerToken),
+		InterTokenLatency:       toDistribution(j.InterTokenLatency),
+		TimePerOutputToken:      toDistribution(j.TimePerOutputToken),
+		StreamStall:             toDistribution(j.StreamStall),
+		TimeToFirstTokenExcess:  toExcess(j.TimeToFirstTokenExcess),
+		InterTokenLatencyExcess: toExcess(j.InterTokenLatencyExcess),
+		RequestDurationExcess:   toExcess(j.RequestDurationExcess),
+		ScheduleDelay:           toDistribution(j.ScheduleDelay),
+		ReceiveLag:              toDistribution(j.ReceiveLag),
+		NewConnections:          j.NewConnections,
+		DNS:                     toDistribution(j.DNS),
+		Connect:                 toDistribution(j.Connect),
+		TLS:                     toDistribution(j.TLS),
 	}
 	for _, f := range j.Findings {
 		s.Findings = append(s.Findings, probe.Finding(f))
@@ -241,4 +247,18 @@ func toSamples(j *samplesJSON) ([]probe.RequestSample, error) {
 			TimePerOutputToken: float64(j.TimePerOutputToken[i]), Duration: float64(j.Duration[i])}
 	}
 	return requests, nil
+}
+
+func fromExcess(x probe.Excess) *excessJSON {
+	if x == (probe.Excess{}) {
+		return nil
+	}
+	return &excessJSON{Share: number(x.Share), Samples: x.Samples}
+}
+
+func toExcess(j *excessJSON) probe.Excess {
+	if j == nil {
+		return probe.Excess{}
+	}
+	return probe.Excess{Share: float64(j.Share), Samples: j.Samples}
 }

@@ -153,7 +153,8 @@ func sweepCycle(endpoint string, started time.Time, samples int) *probe.Cycle {
 			RequestDuration: distribution(), TimeToFirstToken: distribution(), TimeToFirstAnswerToken: distribution(),
 			InterTokenLatency: distribution(), TimePerOutputToken: distribution(), StreamStall: distribution(),
 			ScheduleDelay: distribution(), ReceiveLag: distribution(), ServerPromptTokens: distribution(),
-			NewConnections: 500, DNS: distribution(), Connect: distribution(), TLS: distribution(),
+			TimeToFirstTokenExcess: probe.Excess{Share: 0.25, Samples: 400},
+			NewConnections:         500, DNS: distribution(), Connect: distribution(), TLS: distribution(),
 			Findings: []probe.Finding{{Name: probe.FindingNoServerUsage, Detail: "500 of 500 requests"}},
 		}
 		switch i {

@@ -109,39 +109,42 @@ type (
 		Detected        bool         `json:"detected"`
 	}
 	stageJSON struct {
-		Name                   string            `json:"name"`
-		Profile                probe.Profile     `json:"profile"`
-		TargetRate             number            `json:"target_requests_per_second"`
-		StartedAt              instant           `json:"started_at"`
-		EndedAt                instant           `json:"ended_at"`
-		WindowStart            seconds           `json:"window_start_seconds"`
-		WindowEnd              seconds           `json:"window_end_seconds"`
-		Requests               requestsJSON      `json:"requests"`
-		RequestsPerSecond      number            `json:"requests_per_second"`
-		RequestsInterval       *intervalJSON     `json:"requests_per_second_interval"`
-		OutputTokensPerSecond  number            `json:"output_tokens_per_second"`
-		InFlight               number            `json:"in_flight"`
-		IncompleteOutputTokens int               `json:"incomplete_output_tokens"`
-		CachedTokens           int               `json:"cached_tokens"`
-		TokensByTokenizer      int               `json:"tokens_by_tokenizer"`
-		TokensByEvents         int               `json:"tokens_by_events"`
-		Findings               []findingJSON     `json:"findings"`
-		PromptTokens           *distributionJSON `json:"prompt_tokens"`
-		ServerPromptTokens     *distributionJSON `json:"server_prompt_tokens"`
-		OutputTokens           *distributionJSON `json:"output_tokens"`
-		RequestDuration        *distributionJSON `json:"request_duration_seconds"`
-		TimeToFirstToken       *distributionJSON `json:"time_to_first_token_seconds"`
-		TimeToFirstAnswerToken *distributionJSON `json:"time_to_first_answer_token_seconds"`
-		InterTokenLatency      *distributionJSON `json:"inter_token_latency_seconds"`
-		TimePerOutputToken     *distributionJSON `json:"time_per_output_token_seconds"`
-		StreamStall            *distributionJSON `json:"stream_stall_seconds"`
-		ScheduleDelay          *distributionJSON `json:"schedule_delay_seconds"`
-		ReceiveLag             *distributionJSON `json:"receive_lag_seconds"`
-		NewConnections         int               `json:"new_connections"`
-		DNS                    *distributionJSON `json:"dns_seconds"`
-		Connect                *distributionJSON `json:"connect_seconds"`
-		TLS                    *distributionJSON `json:"tls_seconds"`
-		Samples                *samplesJSON      `json:"request_samples,omitempty"`
+		Name                    string            `json:"name"`
+		Profile                 probe.Profile     `json:"profile"`
+		TargetRate              number            `json:"target_requests_per_second"`
+		StartedAt               instant           `json:"started_at"`
+		EndedAt                 instant           `json:"ended_at"`
+		WindowStart             seconds           `json:"window_start_seconds"`
+		WindowEnd               seconds           `json:"window_end_seconds"`
+		Requests                requestsJSON      `json:"requests"`
+		RequestsPerSecond       number            `json:"requests_per_second"`
+		RequestsInterval        *intervalJSON     `json:"requests_per_second_interval"`
+		OutputTokensPerSecond   number            `json:"output_tokens_per_second"`
+		InFlight                number            `json:"in_flight"`
+		IncompleteOutputTokens  int               `json:"incomplete_output_tokens"`
+		CachedTokens            int               `json:"cached_tokens"`
+		TokensByTokenizer       int               `json:"tokens_by_tokenizer"`
+		TokensByEvents          int               `json:"tokens_by_events"`
+		Findings                []findingJSON     `json:"findings"`
+		PromptTokens            *distributionJSON `json:"prompt_tokens"`
+		ServerPromptTokens      *distributionJSON `json:"server_prompt_tokens"`
+		OutputTokens            *distributionJSON `json:"output_tokens"`
+		RequestDuration         *distributionJSON `json:"request_duration_seconds"`
+		TimeToFirstToken        *distributionJSON `json:"time_to_first_token_seconds"`
+		TimeToFirstAnswerToken  *distributionJSON `json:"time_to_first_answer_token_seconds"`
+		InterTokenLatency       *distributionJSON `json:"inter_token_latency_seconds"`
+		TimePerOutputToken      *distributionJSON `json:"time_per_output_token_seconds"`
+		StreamStall             *distributionJSON `json:"stream_stall_seconds"`
+		TimeToFirstTokenExcess  *excessJSON       `json:"time_to_first_token_excess,omitempty"`
+		InterTokenLatencyExcess *excessJSON       `json:"inter_token_latency_excess,omitempty"`
+		RequestDurationExcess   *excessJSON       `json:"request_duration_excess,omitempty"`
+		ScheduleDelay           *distributionJSON `json:"schedule_delay_seconds"`
+		ReceiveLag              *distributionJSON `json:"receive_lag_seconds"`
+		NewConnections          int               `json:"new_connections"`
+		DNS                     *distributionJSON `json:"dns_seconds"`
+		Connect                 *distributionJSON `json:"connect_seconds"`
+		TLS                     *distributionJSON `json:"tls_seconds"`
+		Samples                 *samplesJSON      `json:"request_samples,omitempty"`
 	}
 	requestsJSON struct {
 		Completed       int                     `json:"completed"`
@@ -150,6 +153,10 @@ type (
 		Retries         int                     `json:"retries"`
 		Failures        map[probe.Reason]int    `json:"failures,omitempty"`
 		FailureExamples map[probe.Reason]string `json:"failure_examples,omitempty"`
+	}
+	excessJSON struct {
+		Share   number `json:"share"`
+		Samples int    `json:"effective_samples"`
 	}
 	findingJSON struct {
 		Name        probe.FindingName `json:"name"`

@@ -14,6 +14,9 @@ func TestObjectiveCapacity(t *testing.T) {
 	stage := func(ttft float64, finding probe.FindingName) probe.Stage {
 		s := probe.Stage{Name: "constant-1", Profile: probe.ProfileConstant, Completed: 40,
 			TimeToFirstToken: probe.Distribution{Count: 40, P90: ttft}}
+		if s.TimeToFirstTokenExcess.Samples = 40; ttft > 60 {
+			s.TimeToFirstTokenExcess.Share = 0.3
+		}
 		if finding != "" {
 			s.Findings = []probe.Finding{{Name: finding, Invalidates: true}}
 		}

@@ -178,8 +178,8 @@ type Capacity struct {
 	RequestsPerSecond     float64  // rate of the throughput stage
 	RequestsInterval      Interval // of that rate: Stage.RequestsInterval
 	OutputTokensPerSecond float64
-	// ObjectiveRequestsPerSecond is the highest rate of a valid stage that met every objective, below the lowest one that
-	// did not.
+	// ObjectiveRequestsPerSecond is the highest rate of a stage that kept every objective, below the lowest one that
+	// violated one: see Stage.Judge.
 	ObjectiveRequestsPerSecond float64
 }
 
@@ -231,6 +231,8 @@ type Stage struct {
 	InterTokenLatency      Distribution
 	TimePerOutputToken     Distribution
 	StreamStall            Distribution
+	// How often the limits of Cycle.Objectives were exceeded; zero where there is none.
+	TimeToFirstTokenExcess, InterTokenLatencyExcess, RequestDurationExcess Excess
 	// Distributions over every request that was sent.
 	ScheduleDelay Distribution
 	ReceiveLag    Distribution // of every arrival

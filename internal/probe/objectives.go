@@ -10,6 +10,9 @@ import (
 // keptUp is the share of its target rate that a stage must reach to count as served.
 const keptUp = 0.95
 
+// chanceErrors is how many standard errors are more than chance: of either sign in 5 % of cases.
+const chanceErrors = 2
+
 // Meets reports whether the stage's values are within every objective and, in an open loop, it kept up with its rate.
 // Whether they can be trusted is not asked: see Judge.
 func (s *Stage) Meets(o Objectives) bool {
@@ -22,7 +25,24 @@ func (s *Stage) Meets(o Objectives) bool {
 		within(s.InterTokenLatency, o.InterTokenLatencyP90) &&
 		within(s.RequestDuration, o.RequestDurationP90) &&
 		(o.ErrorRate == 0 || float64(s.Failed) <= o.ErrorRate*float64(finished)) &&
-		s.RequestsPerSecond >= keptUp*s.TargetRate
+		s.keepsUp()
+}
+
+// missing returns how many requests were sent in the measured window of an open loop, and how many fewer were served.
+func (s *Stage) missing() (sent, missing float64) {
+	window := (s.WindowEnd - s.WindowStart).Seconds()
+	sent = s.TargetRate * window
+	return sent, sent - s.RequestsPerSecond*window
+}
+
+// keepsUp reports whether an open loop served its rate. Of Poisson arrivals chance sends fewer: n ± √n.
+func (s *Stage) keepsUp() bool {
+	sent, missing := s.missing()
+	allowed := (1 - keptUp) * sent
+	if s.Profile == ProfilePoisson {
+		allowed = max(allowed, chanceErrors*math.Sqrt(sent))
+	}
+	return missing <= allowed
 }
 
 // Judgement says whether a stage keeps its objectives.
@@ -35,8 +55,8 @@ const (
 	Unjudged Judgement = "unjudged" // the stage cannot tell
 )
 
-// Judge says whether the stage keeps the objectives, and of one that cannot tell why. A violation is by as many requests
-// as bound the percentile, and no trouble of ours is behind it; what is kept is kept by a stage that is valid.
+// Judge says whether the stage keeps the objectives, and of one that cannot tell why. A violation is by more requests
+// than chance explains, and no trouble of ours is behind it; what is kept is kept by a stage that is valid.
 func (s *Stage) Judge(o Objectives) (verdict Judgement, why string) {
 	meets := s.Meets(o)
 	switch {
@@ -50,25 +70,34 @@ func (s *Stage) Judge(o Objectives) (verdict Judgement, why string) {
 	return Unjudged, "it misses them by no more than chance may have it"
 }
 
-// allFailed is how many requests that fail without one that completes are no chance.
-const allFailed = 3
+// fewest is of how many requests all must fail, or be too slow, to be no chance.
+const fewest = 3
 
-// violates reports whether the stage misses an objective by enough requests: a 90th percentile of as many as bound one,
-// or a median of as many as bound that, which close to the limit may still be chance; failures by an exact test; a rate
-// that was not kept up with.
+// Excess is how often a stage was beyond the limit of a 90th percentile.
+type Excess struct {
+	Share float64 // of its completed requests, or of their gaps, 0…1
+	// Samples is how many independent observations the share is worth: requests that are slow together, or gaps of one
+	// request, tell less than their number, and all of them no more than that of the requests. 0 = not known.
+	Samples int
+}
+
+// certain reports whether the share of all requests is above one in ten: whether more of those seen are than that
+// explains.
+func (e Excess) certain() bool {
+	return e.Samples >= fewest && Exceeds(int(math.Round(min(e.Share, 1)*float64(e.Samples))), e.Samples, 0.1)
+}
+
+// violates reports whether the stage misses an objective by more than chance: latencies and failures by an exact test; a
+// rate by more requests than √n, by which those that leave the window differ from those that enter it with n in flight.
 func (s *Stage) violates(o Objectives) bool {
 	if s.Completed == 0 {
-		return s.Failed >= allFailed
+		return s.Failed >= fewest
 	}
-	above := func(d Distribution, limit time.Duration) bool {
-		return limit > 0 && d.Count > 0 && (s.Completed >= MinSamples(0.9) && d.P90 > limit.Seconds() ||
-			s.Completed >= MinSamples(0.5) && d.P50 > limit.Seconds())
-	}
-	return above(s.TimeToFirstToken, o.TimeToFirstTokenP90) ||
-		above(s.InterTokenLatency, o.InterTokenLatencyP90) ||
-		above(s.RequestDuration, o.RequestDurationP90) ||
+	_, missing := s.missing()
+	behind := !s.keepsUp() && missing > chanceErrors*math.Sqrt(s.InFlight)
+	return s.TimeToFirstTokenExcess.certain() || s.InterTokenLatencyExcess.certain() || s.RequestDurationExcess.certain() ||
 		o.ErrorRate > 0 && Exceeds(s.Failed, s.Completed+s.Failed, o.ErrorRate) ||
-		s.Completed >= MinSamples(0.9) && s.RequestsPerSecond < keptUp*s.TargetRate
+		s.Completed >= MinSamples(0.9) && behind
 }
 
 // Exceeds reports whether k of n are more than a share of them explains: the exact binomial test, one-sided at 2.5 %.
@@ -100,8 +129,10 @@ func (f Finding) Ours() bool {
 	return false
 }
 
-// Disturbed reports whether any of the stage's findings is trouble of this process or its host.
-func (s *Stage) Disturbed() bool { return slices.ContainsFunc(s.Findings, Finding.Ours) }
+// Disturbed reports whether the stage is not valid for trouble of this process or its host.
+func (s *Stage) Disturbed() bool {
+	return slices.ContainsFunc(s.Findings, func(f Finding) bool { return f.Invalidates && f.Ours() })
+}
 
 // invalid returns the findings for which the stage is not valid.
 func (s *Stage) invalid() (names []string) {

@@ -7,10 +7,14 @@ import (
 	"time"
 )
 
-// judged is a stage of n requests with this time to first token, in seconds, as median and as 90th percentile.
-func judged(profile Profile, n int, p50, p90 float64, findings ...FindingName) Stage {
+// judged is a stage of n requests, of which slow ones take longer than half a second for their first token.
+func judged(profile Profile, n, slow int, findings ...FindingName) Stage {
 	s := Stage{Name: string(profile), Profile: profile, Completed: n,
-		TimeToFirstToken: Distribution{Count: n, P50: p50, P90: p90}}
+		TimeToFirstToken:       Distribution{Count: n, P90: 0.4},
+		TimeToFirstTokenExcess: Excess{Share: float64(slow) / float64(n), Samples: n}}
+	if float64(slow) > 0.1*float64(n) {
+		s.TimeToFirstToken.P90 = 0.6
+	}
 	for _, name := range findings {
 		s.Findings = append(s.Findings, Finding{Name: name, Invalidates: true})
 	}
@@ -21,38 +25,49 @@ func TestJudge(t *testing.T) {
 	half := Objectives{TimeToFirstTokenP90: 500 * time.Millisecond}
 	one := Objectives{ErrorRate: 0.01}
 	failing := func(completed, failed int) Stage {
-		s := judged(ProfileSynchronous, completed, 0.1, 0.1)
-		s.Failed = failed
+		s := judged(ProfileSynchronous, max(1, completed), 0)
+		s.Completed, s.Failed = completed, failed
 		return s
 	}
-	behind := judged(ProfileConstant, 40, 0.1, 0.1)
-	behind.TargetRate, behind.RequestsPerSecond = 10, 9
-	fewBehind := behind
-	fewBehind.Completed = 20
+	serving := func(profile Profile, completed int, rate, served, inFlight float64) Stage {
+		s := judged(profile, completed, 0)
+		s.TargetRate, s.RequestsPerSecond, s.InFlight = rate, served, inFlight
+		s.WindowEnd = 10 * time.Second
+		return s
+	}
+	together := judged(ProfileConstant, 100, 20)
+	together.TimeToFirstTokenExcess.Samples = 25
 	for name, test := range map[string]struct {
 		stage      Stage
 		objectives Objectives
 		want       Judgement
 		why        string
 	}{
-		"nothing is asked":        {judged(ProfileSynchronous, 1, 9, 9, FindingReceiveLag), Objectives{}, Kept, ""},
-		"kept":                    {judged(ProfileSynchronous, 36, 0.4, 0.5), half, Kept, ""},
-		"violated":                {judged(ProfileSynchronous, 36, 0.4, 0.6), half, Violated, ""},
-		"few, and kept":           {judged(ProfileSynchronous, 35, 0.4, 0.4, FindingTooFewSamples), half, Unjudged, "too_few_samples"},
-		"few, half of them slow":  {judged(ProfileSynchronous, 6, 0.6, 0.7, FindingTooFewSamples), half, Violated, ""},
-		"few, some of them slow":  {judged(ProfileSynchronous, 35, 0.4, 0.6, FindingTooFewSamples), half, Unjudged, "too_few_samples"},
-		"one, and slow":           {judged(ProfileSynchronous, 1, 9, 9, FindingTooFewSamples), half, Unjudged, "too_few_samples"},
-		"slow by our fault":       {judged(ProfileSynchronous, 36, 0.6, 0.6, FindingReceiveLag), half, Unjudged, "receive_lag"},
-		"kept, but not valid":     {judged(ProfileSynchronous, 36, 0.1, 0.1, FindingReceiveLag), half, Unjudged, "receive_lag"},
-		"kept by those that came": {judged(ProfileConstant, 36, 0.1, 0.1, FindingCensored), half, Unjudged, "censored"},
-		"violated even by those":  {judged(ProfileConstant, 36, 0.1, 0.6, FindingCensored), half, Violated, ""},
-		"all fail":                {failing(0, 3), half, Violated, ""},
-		"two fail":                {failing(0, 2), half, Unjudged, "chance"},
-		"one of sixty fails":      {failing(59, 1), one, Unjudged, "chance"},
-		"four of sixty fail":      {failing(56, 4), one, Violated, ""},
-		"one of a hundred fails":  {failing(99, 1), one, Kept, ""},
-		"behind its rate":         {behind, half, Violated, ""},
-		"behind its rate, few":    {fewBehind, half, Unjudged, "chance"},
+		"nothing is asked":              {judged(ProfileSynchronous, 1, 1, FindingReceiveLag), Objectives{}, Kept, ""},
+		"kept":                          {judged(ProfileSynchronous, 36, 3), half, Kept, ""},
+		"violated":                      {judged(ProfileSynchronous, 36, 9), half, Violated, ""},
+		"violated by chance, maybe":     {judged(ProfileSynchronous, 36, 7), half, Unjudged, "chance"},
+		"slow ones that came together":  {together, half, Unjudged, "chance"},
+		"few, and kept":                 {judged(ProfileSynchronous, 35, 3, FindingTooFewSamples), half, Unjudged, "too_few_samples"},
+		"few, half of them slow":        {judged(ProfileSynchronous, 6, 3, FindingTooFewSamples), half, Violated, ""},
+		"few, some of them slow":        {judged(ProfileSynchronous, 6, 2, FindingTooFewSamples), half, Unjudged, "too_few_samples"},
+		"two, and slow":                 {judged(ProfileSynchronous, 2, 2, FindingTooFewSamples), half, Unjudged, "too_few_samples"},
+		"three, and slow":               {judged(ProfileSynchronous, 3, 3, FindingTooFewSamples), half, Violated, ""},
+		"slow by our fault":             {judged(ProfileSynchronous, 36, 36, FindingReceiveLag), half, Unjudged, "receive_lag"},
+		"kept, but not valid":           {judged(ProfileSynchronous, 36, 0, FindingReceiveLag), half, Unjudged, "receive_lag"},
+		"kept by those that came":       {judged(ProfileConstant, 36, 0, FindingCensored), half, Unjudged, "censored"},
+		"violated even by those":        {judged(ProfileConstant, 36, 36, FindingCensored), half, Violated, ""},
+		"all fail":                      {failing(0, 3), half, Violated, ""},
+		"two fail":                      {failing(0, 2), half, Unjudged, "chance"},
+		"one of sixty fails":            {failing(59, 1), one, Unjudged, "chance"},
+		"four of sixty fail":            {failing(56, 4), one, Violated, ""},
+		"one of a hundred fails":        {failing(99, 1), one, Kept, ""},
+		"keeps up":                      {serving(ProfileConstant, 90, 10, 9.5, 4), half, Kept, ""},
+		"behind its rate":               {serving(ProfileConstant, 90, 10, 9.4, 4), half, Violated, ""},
+		"behind its rate, few":          {serving(ProfileConstant, 20, 10, 9, 4), half, Unjudged, "chance"},
+		"behind by what is in flight":   {serving(ProfileConstant, 90, 10, 9.4, 16), half, Unjudged, "chance"},
+		"fewer came, as chance has it":  {serving(ProfilePoisson, 90, 10, 8.1, 4), half, Kept, ""},
+		"fewer than chance has it come": {serving(ProfilePoisson, 90, 10, 7.9, 4), half, Violated, ""},
 	} {
 		got, why := test.stage.Judge(test.objectives)
 		if got != test.want || !strings.Contains(why, test.why) || why == "" != (test.want != Unjudged) {
@@ -113,8 +128,8 @@ func TestMustKeep(t *testing.T) {
 
 func TestObjectivesJudged(t *testing.T) {
 	half := Objectives{TimeToFirstTokenP90: 500 * time.Millisecond}
-	kept, violated := judged(ProfileSynchronous, 36, 0.4, 0.4), judged(ProfileConstant, 36, 0.6, 0.6)
-	few := judged(ProfileSynchronous, 3, 0.4, 0.4, FindingTooFewSamples)
+	kept, violated := judged(ProfileSynchronous, 36, 0), judged(ProfileConstant, 36, 36)
+	few := judged(ProfileSynchronous, 3, 0, FindingTooFewSamples)
 	for name, test := range map[string]struct {
 		objectives Objectives
 		stages     []Stage
@@ -124,7 +139,7 @@ func TestObjectivesJudged(t *testing.T) {
 		"nothing to judge by": {Objectives{}, []Stage{kept}, false},
 		"kept":                {half, []Stage{kept}, true},
 		"violated":            {half, []Stage{violated}, true},
-		"throughput alone":    {half, []Stage{judged(ProfileThroughput, 36, 0.6, 0.6)}, false},
+		"throughput alone":    {half, []Stage{judged(ProfileThroughput, 36, 36)}, false},
 		"few":                 {half, []Stage{few}, false},
 		"one of two":          {half, []Stage{few, kept}, true},
 	} {

@@ -35,7 +35,7 @@ func TestObjectivesInWords(t *testing.T) {
 			TimeToFirstToken: probe.Distribution{Count: 40, P90: 30}}
 	}
 	beyond := within(nil)
-	beyond.TimeToFirstToken.P90 = 90
+	beyond.TimeToFirstToken.P90, beyond.TimeToFirstTokenExcess = 90, probe.Excess{Share: 0.3, Samples: 40}
 	slowed := beyond
 	slowed.Findings = invalid(probe.FindingCPUThrottled)
 	throughput := probe.Stage{Name: probe.StageThroughput, Profile: probe.ProfileThroughput, Completed: 20}

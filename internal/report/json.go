@@ -110,41 +110,48 @@ type (
 		Detail string `json:"detail"`
 	}
 	stageJSON struct {
-		Name                   string           `json:"name"`
-		Profile                probe.Profile    `json:"profile"`
-		TargetRate             *float64         `json:"target_requests_per_second"`
-		Valid                  bool             `json:"valid"`
-		InvalidReasons         []string         `json:"invalid_reasons"`
-		Findings               []findingJSON    `json:"findings"`
-		StartedAt              *time.Time       `json:"started_at"`
-		Duration               *float64         `json:"duration_seconds"`
-		WindowStart            float64          `json:"window_start_seconds"`
-		WindowEnd              float64          `json:"window_end_seconds"`
-		Requests               requestsJSON     `json:"requests"`
-		UncertainPercentiles   []string         `json:"uncertain_percentiles"`
-		RequestsPerSecond      *float64         `json:"requests_per_second"`
-		RequestsInterval       *intervalJSON    `json:"requests_per_second_interval"`
-		OutputTokensPerSecond  *float64         `json:"output_tokens_per_second"`
-		InFlight               *float64         `json:"in_flight"`
-		IncompleteOutputTokens int              `json:"incomplete_output_tokens"`
-		CachedTokens           int              `json:"cached_tokens"`
-		TokensByTokenizer      int              `json:"tokens_by_tokenizer"`
-		TokensByEvents         int              `json:"tokens_by_events"`
-		PromptTokens           distributionJSON `json:"prompt_tokens"`
-		ServerPromptTokens     distributionJSON `json:"server_prompt_tokens"`
-		OutputTokens           distributionJSON `json:"output_tokens"`
-		RequestDuration        distributionJSON `json:"request_duration_seconds"`
-		TimeToFirstToken       distributionJSON `json:"time_to_first_token_seconds"`
-		TimeToFirstAnswerToken distributionJSON `json:"time_to_first_answer_token_seconds"`
-		InterTokenLatency      distributionJSON `json:"inter_token_latency_seconds"`
-		TimePerOutputToken     distributionJSON `json:"time_per_output_token_seconds"`
-		StreamStall            distributionJSON `json:"stream_stall_seconds"`
-		ScheduleDelay          distributionJSON `json:"schedule_delay_seconds"`
-		ReceiveLag             distributionJSON `json:"receive_lag_seconds"`
-		NewConnections         int              `json:"new_connections"`
-		DNS                    distributionJSON `json:"dns_seconds"`
-		Connect                distributionJSON `json:"connect_seconds"`
-		TLS                    distributionJSON `json:"tls_seconds"`
+		Name                    string           `json:"name"`
+		Profile                 probe.Profile    `json:"profile"`
+		TargetRate              *float64         `json:"target_requests_per_second"`
+		Valid                   bool             `json:"valid"`
+		InvalidReasons          []string         `json:"invalid_reasons"`
+		Findings                []findingJSON    `json:"findings"`
+		StartedAt               *time.Time       `json:"started_at"`
+		Duration                *float64         `json:"duration_seconds"`
+		WindowStart             float64          `json:"window_start_seconds"`
+		WindowEnd               float64          `json:"window_end_seconds"`
+		Requests                requestsJSON     `json:"requests"`
+		UncertainPercentiles    []string         `json:"uncertain_percentiles"`
+		RequestsPerSecond       *float64         `json:"requests_per_second"`
+		RequestsInterval        *intervalJSON    `json:"requests_per_second_interval"`
+		OutputTokensPerSecond   *float64         `json:"output_tokens_per_second"`
+		InFlight                *float64         `json:"in_flight"`
+		IncompleteOutputTokens  int              `json:"incomplete_output_tokens"`
+		CachedTokens            int              `json:"cached_tokens"`
+		TokensByTokenizer       int              `json:"tokens_by_tokenizer"`
+		TokensByEvents          int              `json:"tokens_by_events"`
+		PromptTokens            distributionJSON `json:"prompt_tokens"`
+		ServerPromptTokens      distributionJSON `json:"server_prompt_tokens"`
+		OutputTokens            distributionJSON `json:"output_tokens"`
+		RequestDuration         distributionJSON `json:"request_duration_seconds"`
+		TimeToFirstToken        distributionJSON `json:"time_to_first_token_seconds"`
+		TimeToFirstAnswerToken  distributionJSON `json:"time_to_first_answer_token_seconds"`
+		InterTokenLatency       distributionJSON `json:"inter_token_latency_seconds"`
+		TimePerOutputToken      distributionJSON `json:"time_per_output_token_seconds"`
+		StreamStall             distributionJSON `json:"stream_stall_seconds"`
+		TimeToFirstTokenExcess  *excessJSON      `json:"time_to_first_token_excess"`
+		InterTokenLatencyExcess *excessJSON      `json:"inter_token_latency_excess"`
+		RequestDurationExcess   *excessJSON      `json:"request_duration_excess"`
+		ScheduleDelay           distributionJSON `json:"schedule_delay_seconds"`
+		ReceiveLag              distributionJSON `json:"receive_lag_seconds"`
+		NewConnections          int              `json:"new_connections"`
+		DNS                     distributionJSON `json:"dns_seconds"`
+		Connect                 distributionJSON `json:"connect_seconds"`
+		TLS                     distributionJSON `json:"tls_seconds"`
+	}
+	excessJSON struct {
+		Share   *float64 `json:"share"`
+		Samples int      `json:"effective_samples"`
 	}
 	findingJSON struct {
 		Name        probe.FindingName `json:"name"`
@@ -279,21 +286,24 @@ func encodeStage(s *probe.Stage) stageJSON {
 		RequestsInterval: encodeInterval(s.RequestsInterval),
 		InFlight:         number(s.InFlight), IncompleteOutputTokens: s.IncompleteOutputTokens,
 		CachedTokens: s.CachedTokens, TokensByTokenizer: s.TokensByTokenizer, TokensByEvents: s.TokensByEvents,
-		PromptTokens:           encodeDistribution(&s.PromptTokens),
-		ServerPromptTokens:     encodeDistribution(&s.ServerPromptTokens),
-		OutputTokens:           encodeDistribution(&s.OutputTokens),
-		RequestDuration:        encodeDistribution(&s.RequestDuration),
-		TimeToFirstToken:       encodeDistribution(&s.TimeToFirstToken),
-		TimeToFirstAnswerToken: encodeDistribution(&s.TimeToFirstAnswerToken),
-		InterTokenLatency:      encodeDistribution(&s.InterTokenLatency),
-		TimePerOutputToken:     encodeDistribution(&s.TimePerOutputToken),
-		StreamStall:            encodeDistribution(&s.StreamStall),
-		ScheduleDelay:          encodeDistribution(&s.ScheduleDelay),
-		ReceiveLag:             encodeDistribution(&s.ReceiveLag),
-		NewConnections:         s.NewConnections,
-		DNS:                    encodeDistribution(&s.DNS),
-		Connect:                encodeDistribution(&s.Connect),
-		TLS:                    encodeDistribution(&s.TLS),
+		PromptTokens:            encodeDistribution(&s.PromptTokens),
+		ServerPromptTokens:      encodeDistribution(&s.ServerPromptTokens),
+		OutputTokens:            encodeDistribution(&s.OutputTokens),
+		RequestDuration:         encodeDistribution(&s.RequestDuration),
+		TimeToFirstToken:        encodeDistribution(&s.TimeToFirstToken),
+		TimeToFirstAnswerToken:  encodeDistribution(&s.TimeToFirstAnswerToken),
+		InterTokenLatency:       encodeDistribution(&s.InterTokenLatency),
+		TimePerOutputToken:      encodeDistribution(&s.TimePerOutputToken),
+		StreamStall:             encodeDistribution(&s.StreamStall),
+		TimeToFirstTokenExcess:  encodeExcess(s.TimeToFirstTokenExcess),
+		InterTokenLatencyExcess: encodeExcess(s.InterTokenLatencyExcess),
+		RequestDurationExcess:   encodeExcess(s.RequestDurationExcess),
+		ScheduleDelay:           encodeDistribution(&s.ScheduleDelay),
+		ReceiveLag:              encodeDistribution(&s.ReceiveLag),
+		NewConnections:          s.NewConnections,
+		DNS:                     encodeDistribution(&s.DNS),
+		Connect:                 encodeDistribution(&s.Connect),
+		TLS:                     encodeDistribution(&s.TLS),
 	}
 	if !s.Started.IsZero() && !s.Ended.IsZero() {
 		j.Duration = new(s.Ended.Sub(s.Started).Seconds())
@@ -308,6 +318,20 @@ func encodeStage(s *probe.Stage) stageJSON {
 		j.Requests.FailureExamples[reason] = example
 	}
 	return j
+}
+
+func encodeExcess(x probe.Excess) *excessJSON {
+	if x == (probe.Excess{}) {
+		return nil
+	}
+	return &excessJSON{Share: number(x.Share), Samples: x.Samples}
+}
+
+func decodeExcess(j *excessJSON) probe.Excess {
+	if j == nil {
+		return probe.Excess{}
+	}
+	return probe.Excess{Share: value(j.Share), Samples: j.Samples}
 }
 
 // invalidReasons returns the findings that make s invalid, each once.
@@ -493,21 +517,24 @@ func (d *decoder) stage(j *stageJSON) probe.Stage {
 		RequestsInterval: decodeInterval(j.RequestsInterval),
 		InFlight:         value(j.InFlight), IncompleteOutputTokens: j.IncompleteOutputTokens,
 		CachedTokens: j.CachedTokens, TokensByTokenizer: j.TokensByTokenizer, TokensByEvents: j.TokensByEvents,
-		PromptTokens:           decodeDistribution(&j.PromptTokens),
-		ServerPromptTokens:     decodeDistribution(&j.ServerPromptTokens),
-		OutputTokens:           decodeDistribution(&j.OutputTokens),
-		RequestDuration:        decodeDistribution(&j.RequestDuration),
-		TimeToFirstToken:       decodeDistribution(&j.TimeToFirstToken),
-		TimeToFirstAnswerToken: decodeDistribution(&j.TimeToFirstAnswerToken),
-		InterTokenLatency:      decodeDistribution(&j.InterTokenLatency),
-		TimePerOutputToken:     decodeDistribution(&j.TimePerOutputToken),
-		StreamStall:            decodeDistribution(&j.StreamStall),
-		ScheduleDelay:          decodeDistribution(&j.ScheduleDelay),
-		ReceiveLag:             decodeDistribution(&j.ReceiveLag),
-		NewConnections:         j.NewConnections,
-		DNS:                    decodeDistribution(&j.DNS),
-		Connect:                decodeDistribution(&j.Connect),
-		TLS:                    decodeDistribution(&j.TLS),
+		PromptTokens:            decodeDistribution(&j.PromptTokens),
+		ServerPromptTokens:      decodeDistribution(&j.ServerPromptTokens),
+		OutputTokens:            decodeDistribution(&j.OutputTokens),
+		RequestDuration:         decodeDistribution(&j.RequestDuration),
+		TimeToFirstToken:        decodeDistribution(&j.TimeToFirstToken),
+		TimeToFirstAnswerToken:  decodeDistribution(&j.TimeToFirstAnswerToken),
+		InterTokenLatency:       decodeDistribution(&j.InterTokenLatency),
+		TimePerOutputToken:      decodeDistribution(&j.TimePerOutputToken),
+		StreamStall:             decodeDistribution(&j.StreamStall),
+		TimeToFirstTokenExcess:  decodeExcess(j.TimeToFirstTokenExcess),
+		InterTokenLatencyExcess: decodeExcess(j.InterTokenLatencyExcess),
+		RequestDurationExcess:   decodeExcess(j.RequestDurationExcess),
+		ScheduleDelay:           decodeDistribution(&j.ScheduleDelay),
+		ReceiveLag:              decodeDistribution(&j.ReceiveLag),
+		NewConnections:          j.NewConnections,
+		DNS:                     decodeDistribution(&j.DNS),
+		Connect:                 decodeDistribution(&j.Connect),
+		TLS:                     decodeDistribution(&j.TLS),
 	}
 	if duration := d.seconds("duration_seconds", value(j.Duration)); j.Duration != nil && !s.Started.IsZero() {
 		s.Ended = s.Started.Add(duration)

@@ -260,6 +260,7 @@ func drawStage(t *rapid.T, start time.Time) probe.Stage {
 		TimeToFirstToken: drawDistribution(t), TimeToFirstAnswerToken: drawDistribution(t),
 		InterTokenLatency: drawDistribution(t), TimePerOutputToken: drawDistribution(t),
 		StreamStall: drawDistribution(t), ScheduleDelay: drawDistribution(t), ReceiveLag: drawDistribution(t),
+		TimeToFirstTokenExcess: drawExcess(t), InterTokenLatencyExcess: drawExcess(t), RequestDurationExcess: drawExcess(t),
 		ServerPromptTokens: drawDistribution(t), NewConnections: n.Draw(t, "connections"),
 		DNS: drawDistribution(t), Connect: drawDistribution(t), TLS: drawDistribution(t),
 	}
@@ -277,6 +278,10 @@ func drawStage(t *rapid.T, start time.Time) probe.Stage {
 		}
 	}
 	return s
+}
+
+func drawExcess(t *rapid.T) probe.Excess {
+	return probe.Excess{Share: drawNumber(t), Samples: rapid.IntRange(0, 1000).Draw(t, "samples")}
 }
 
 func drawInterval(t *rapid.T) probe.Interval {

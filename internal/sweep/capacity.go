@@ -23,13 +23,16 @@ func capacityOf(c *probe.Cycle) probe.Capacity {
 	slices.SortStableFunc(stages, func(a, b probe.Stage) int { return cmp.Compare(a.TargetRate, b.TargetRate) })
 	for i := range stages {
 		s := &stages[i]
-		if s.Profile == probe.ProfileThroughput || !s.Valid() {
+		if s.Profile == probe.ProfileThroughput {
 			continue
 		}
-		if !s.Meets(c.Objectives) {
+		verdict, _ := s.Judge(c.Objectives)
+		if verdict == probe.Violated {
 			break
 		}
-		capacity.ObjectiveRequestsPerSecond = s.RequestsPerSecond
+		if verdict == probe.Kept {
+			capacity.ObjectiveRequestsPerSecond = s.RequestsPerSecond
+		}
 	}
 	return capacity
 }

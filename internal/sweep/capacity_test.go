@@ -14,8 +14,14 @@ import (
 func stageAt(profile probe.Profile, target, rate, ttft float64) probe.Stage {
 	return probe.Stage{
 		Profile: profile, TargetRate: target, RequestsPerSecond: rate, OutputTokensPerSecond: 100 * rate, Completed: 100,
-		TimeToFirstToken: probe.Distribution{Count: 100, P90: ttft},
+		WindowEnd: time.Minute, TimeToFirstToken: probe.Distribution{Count: 100, P90: ttft},
 	}
+}
+
+// slower makes so many of 100 requests slower than the objective.
+func slower(s *probe.Stage, requests int) {
+	s.TimeToFirstToken.P90 = 0.6
+	s.TimeToFirstTokenExcess = probe.Excess{Share: float64(requests) / 100, Samples: 100}
 }
 
 func TestCapacity(t *testing.T) {
@@ -42,10 +48,24 @@ func TestCapacity(t *testing.T) {
 		want       float64
 	}{
 		"the highest rate that keeps them": {probe.Objectives{TimeToFirstTokenP90: 500 * time.Millisecond}, nil, 7},
-		"not even one at a time":           {probe.Objectives{TimeToFirstTokenP90: 50 * time.Millisecond}, nil, 0},
+		"not even one at a time": {
+			probe.Objectives{TimeToFirstTokenP90: 500 * time.Millisecond},
+			func(s []probe.Stage) { slower(&s[0], 20) }, 0,
+		},
 		"a rate above a violated one does not count": {
 			probe.Objectives{TimeToFirstTokenP90: 500 * time.Millisecond},
-			func(s []probe.Stage) { s[2].TimeToFirstToken.P90 = 0.6 }, 1,
+			func(s []probe.Stage) { slower(&s[2], 20) }, 1,
+		},
+		"nor does one that violates them although few requests of it were seen": {
+			probe.Objectives{TimeToFirstTokenP90: 500 * time.Millisecond},
+			func(s []probe.Stage) {
+				slower(&s[2], 100)
+				s[2].Findings = []probe.Finding{{Name: probe.FindingTooFewSamples, Invalidates: true}}
+			}, 1,
+		},
+		"a rate that misses them by chance is passed over": {
+			probe.Objectives{TimeToFirstTokenP90: 500 * time.Millisecond},
+			func(s []probe.Stage) { slower(&s[2], 12) }, 7,
 		},
 		"an invalid stage says nothing": {
 			probe.Objectives{TimeToFirstTokenP90: 500 * time.Millisecond},

@@ -81,7 +81,7 @@ func TestSteadyStagesAreNotCensored(t *testing.T) {
 			"closed loop with a queue":   {throughputFor(lasted), queued(64, 8, lasted)},
 			"open loop at what is borne": {constantAt(16, lasted), queue(16, 16, lasted, slow)},
 		} {
-			c := newCollector(epoch)
+			c := newCollector(epoch, probe.Objectives{})
 			c.now = func() time.Time { return epoch.Add(lasted) }
 			for _, r := range stage.results {
 				c.Record(r)
@@ -158,7 +158,7 @@ func TestStableStagesAreValid(t *testing.T) {
 		if q.random && q.service > 10 { // the stage is too short for these
 			continue
 		}
-		c := newCollector(epoch)
+		c := newCollector(epoch, probe.Objectives{})
 		c.now = func() time.Time { return epoch.Add(usual) }
 		all, mean := q.trace(usual), 0.0
 		for _, r := range all {

@@ -33,6 +33,7 @@ type collector struct {
 	requests                                 reservoir
 	lengths                                  stats.Sample // of completed answers: tokens by tokens asked for
 	cut                                      censored
+	slowFirst, slowGaps, slow                excess
 
 	sent                int
 	firstSent, lastSent time.Duration // since started
@@ -45,14 +46,17 @@ type collector struct {
 	outputs outputCounts
 }
 
-func newCollector(started time.Time) *collector {
+func newCollector(started time.Time, limits probe.Objectives) *collector {
 	return &collector{
 		started:  started,
 		now:      time.Now,
 		failures: make(map[probe.Reason]int),
 		details:  make(map[probe.Reason]string),
 		// Which requests are kept may be the same every time: they do not know.
-		requests: reservoir{random: rand.New(rand.NewPCG(1, probe.MaxRequestSamples))},
+		requests:  reservoir{random: rand.New(rand.NewPCG(1, probe.MaxRequestSamples))},
+		slowFirst: excess{limit: limits.TimeToFirstTokenP90},
+		slowGaps:  excess{limit: limits.InterTokenLatencyP90},
+		slow:      excess{limit: limits.RequestDurationP90},
 	}
 }
 
@@ -207,6 +211,9 @@ func (c *collector) addCompleted(r *probe.Result) {
 	for latency, n := range r.InterTokenLatencies {
 		c.itl.AddN(latency.Seconds(), n)
 	}
+	c.slowFirst.of(one(r.TimeToFirstToken))
+	c.slowGaps.of(r.InterTokenLatencies)
+	c.slow.of(one(func() (time.Duration, bool) { return r.End, true }))
 }
 
 func addDuration(s *stats.Sample, get func() (time.Duration, bool)) {

@@ -317,7 +317,7 @@ func TestTokensAddUp(t *testing.T) {
 }
 
 func TestFailedRequestsAreInFlightUntilTheyEnd(t *testing.T) {
-	c := newCollector(epoch)
+	c := newCollector(epoch, probe.Objectives{})
 	c.now = func() time.Time { return epoch.Add(800 * milli) } // a limit ended it after 700 ms of silence
 	c.Record(answer{sent: 100 * milli}.failed(probe.ReasonTimeoutFirstToken, 0))
 	if got := c.line.inFlight(0, time.Second); !near(got, 0.7) {
@@ -363,7 +363,7 @@ func TestTurnover(t *testing.T) {
 	if n, period := c.turnover(); n != 2 || period != 350*milli { // the shorter prefill and the mean of the rest
 		t.Errorf("%d completed, renewed every %s; want 2, 350ms", n, period)
 	}
-	if n, period := newCollector(epoch).turnover(); n != 0 || period != 0 {
+	if n, period := newCollector(epoch, probe.Objectives{}).turnover(); n != 0 || period != 0 {
 		t.Errorf("%d completed, renewed every %s before the first", n, period)
 	}
 }
@@ -381,7 +381,7 @@ func TestWorstFailure(t *testing.T) {
 // TestRecordConcurrently is for the race detector, and for counts that add up.
 func TestRecordConcurrently(t *testing.T) {
 	const workers, each = 8, 50
-	c := newCollector(epoch)
+	c := newCollector(epoch, probe.Objectives{})
 	var recording sync.WaitGroup
 	for w := range workers {
 		recording.Go(func() {

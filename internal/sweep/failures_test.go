@@ -357,7 +357,7 @@ func checkFailure(t *testing.T, f trouble, r *probe.Result) {
 func checkStageOf(t *testing.T, f trouble, r *probe.Result) {
 	t.Helper()
 	started := time.Now().Add(-time.Minute)
-	c := newCollector(started)
+	c := newCollector(started, probe.Objectives{})
 	c.Record(r)
 	out := load.Outcome{Started: started, Ended: time.Now(), Ending: load.EndedByDuration}
 	s := c.summarise(constantAt(1, 2*time.Minute), out, nil)

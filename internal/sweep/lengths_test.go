@@ -50,7 +50,7 @@ func (w workload) meanDuration() float64 {
 // stage does.
 func (w workload) throughput(random *rand.Rand, places int, limit time.Duration) (*collector, probe.Stage) {
 	const tick = 10 * milli
-	c, came, total := newCollector(epoch), make([]int64, limit/tick+1), int64(0)
+	c, came, total := newCollector(epoch, probe.Objectives{}), make([]int64, limit/tick+1), int64(0)
 	s := &settler{
 		limit: limit, concurrency: places, started: epoch, turnover: c.turnover, events: func() int64 { return total },
 	}
@@ -93,7 +93,7 @@ func (w workload) throughput(random *rand.Rand, places int, limit time.Duration)
 
 // constant plays requests at an even rate, all of which the endpoint bears.
 func (w workload) constant(random *rand.Rand, rate float64, limit time.Duration) (*collector, probe.Stage) {
-	c := newCollector(epoch)
+	c := newCollector(epoch, probe.Objectives{})
 	c.now = func() time.Time { return epoch.Add(limit) }
 	for i := 0; seconds(float64(i)/rate) < limit; i++ {
 		a := w.answer(random)

@@ -68,7 +68,7 @@ func (a answer) failed(reason probe.Reason, tokens int) *probe.Result {
 
 // collect records results as those of a stage that began at epoch.
 func collect(results ...*probe.Result) *collector {
-	c := newCollector(epoch)
+	c := newCollector(epoch, probe.Objectives{})
 	for _, r := range results {
 		last := r.Sent.Add(r.End)
 		c.now = func() time.Time { return last }

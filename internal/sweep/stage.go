@@ -195,7 +195,7 @@ type watcher struct {
 
 func (c *cycle) watch(s named) *watcher {
 	started := time.Now()
-	w := &watcher{cycle: c, name: s.name, collector: newCollector(started), guard: &guard{Guards: c.target.Guards}}
+	w := &watcher{cycle: c, name: s.name, collector: newCollector(started, c.Objectives), guard: &guard{Guards: c.target.Guards}}
 	live := c.engine.Live()
 	w.guard.inFlight = live.InFlight.Load
 	switch s.Profile {
