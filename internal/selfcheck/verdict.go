@@ -3,7 +3,10 @@ package selfcheck
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
+
+	"github.com/inferprobe/inferprobe/internal/probe"
 )
 
 // Limits of what is trusted. An error has to keep both.
@@ -40,14 +43,21 @@ func (o *Outcome) Deceives() (which string, yes bool) {
 	if !o.Stage.Valid() {
 		return "", false
 	}
+	judged := o.latencies()
+	if !slices.ContainsFunc(o.Stage.Findings, stallsUnknown) {
+		judged = append(judged, latency{"stall", &o.Stall})
+	}
 	var wrong []string
-	for _, m := range o.latencies() {
+	for _, m := range judged {
 		if c := m.comparison; math.Abs(c.Error.P99) > TrustedShare*c.True.P99 {
 			wrong = append(wrong, fmt.Sprintf("%s p99 %+.1f %%", m.name, 100*c.Error.P99/c.True.P99))
 		}
 	}
 	return strings.Join(wrong, ", "), len(wrong) > 0
 }
+
+// stallsUnknown reports whether a finding says that stalls are known between bounds only.
+func stallsUnknown(f probe.Finding) bool { return f.Name == probe.FindingReceiveLag }
 
 type latency struct {
 	name       string

@@ -29,6 +29,7 @@ type collector struct {
 	delay, lag                               stats.Sample // seconds
 	dns, connect, tls                        stats.Sample // seconds, of new connections
 	firstError                               stats.Sample // of times to a first token, for having been read late, seconds
+	stallLeast, stallMost                    stats.Sample // between which the stalls lie, seconds
 	firstReads, reads                        reads
 	requests                                 reservoir
 	lengths                                  stats.Sample // of completed answers: tokens by tokens asked for
@@ -207,6 +208,11 @@ func (c *collector) addCompleted(r *probe.Result) {
 	addDuration(&c.ttfa, r.TimeToFirstAnswerToken)
 	addDuration(&c.tpot, r.TimePerOutputToken)
 	addDuration(&c.stall, r.Stall)
+	if len(r.Arrivals) > 1 {
+		least, most := stallBounds(r)
+		c.stallLeast.Add(least.Seconds())
+		c.stallMost.Add(most.Seconds())
+	}
 	c.requests.add(r)
 	for latency, n := range r.InterTokenLatencies {
 		c.itl.AddN(latency.Seconds(), n)

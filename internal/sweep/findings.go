@@ -16,6 +16,7 @@ const (
 	gapShare       = 0.25             // … or of the gap between two sends: so long before they bunch
 	firstShare     = 0.01             // of the first tokens, that may have been read together with others because they were late
 	mergedShare    = 0.10             // of the reads, that may have held several tokens because they were late
+	stallShare     = 0.05             // by which the bounds of the longest gaps (p99) may differ before a note tells it
 	throttledShare = 0.01             // of the stage, that the cgroup may have stopped us
 	lengthShare    = 0.02             // of the output tokens asked for, that may be missing or too many
 	leastLow       = 0.01             // of the mean duration, that must be missing before a note on lengths tells it
@@ -112,6 +113,12 @@ func (j *judgement) receiveLag() {
 	if merged := j.reads.merged(); merged > mergedShare {
 		j.invalid(probe.FindingReceiveLag, "%.0f %% of the reads were so late that they held several tokens, whose gaps are "+
 			"not known", 100*merged)
+		return
+	}
+	least, most := j.stallLeast.Quantile(0.99), j.stallMost.Quantile(0.99)
+	if most-least > stallShare*least && j.reads.merge() {
+		j.note(probe.FindingReceiveLag, "tokens around the longest gaps were read late, together: the p99 of the stalls is "+
+			"known only to be from %s to %s", ms(least), ms(most))
 	}
 }
 
@@ -219,8 +226,11 @@ func (j *judgement) cutOff() string {
 func (j *judgement) tokenCounts() {
 	if o := &j.outputs.byUs; float64(o.answers) > noUsageShare*float64(j.completed) {
 		n, by := float64(o.answers), "the tokenizer"
-		if j.outputs.byEvents > 0 {
+		switch events := j.outputs.byEvents; {
+		case events == o.answers:
 			by = "events"
+		case events > 0:
+			by = fmt.Sprintf("the tokenizer, in %d answers by events", events)
 		}
 		j.note(probe.FindingNoServerUsage, "no usage in %d of %d answers: output tokens are counted by %s, %.1f a "+
 			"request where %.1f tokens were asked for", o.answers, j.completed, by, float64(o.got)/n, float64(o.asked)/n)

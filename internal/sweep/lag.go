@@ -62,6 +62,24 @@ func (n *reads) merged() float64 {
 	return max(0, float64(n.lateSeveral)-together) / float64(max(1, n.prompt+n.late))
 }
 
+// merge reports whether hardly any of the late reads that held several events held what the server sends together.
+func (n *reads) merge() bool { return 2*n.merged()*float64(n.prompt+n.late) > float64(n.lateSeveral) }
+
+// stallBounds returns between which values the longest gap between two tokens of an answer lies: of so many events that
+// were read late, together, one came after that part of the gap or more, and none after more than all of it.
+func stallBounds(r *probe.Result) (least, most time.Duration) {
+	usual := eventGap(r, 1)
+	for i := 1; i < len(r.Arrivals); i++ {
+		a := &r.Arrivals[i]
+		gap, events := a.At-r.Arrivals[i-1].At, 1
+		if a.Lag > probe.PromptLag(usual) {
+			events = a.Events
+		}
+		least, most = max(least, gap/time.Duration(max(1, events))), max(most, gap)
+	}
+	return least, most
+}
+
 // firstTokenError estimates by how much the time of the first token is late because it was read late together with
 // others: it came as many gaps before the end of the second arrival as there are events between.
 func firstTokenError(r *probe.Result) time.Duration {

@@ -124,3 +124,51 @@ func TestMergedReads(t *testing.T) {
 		})
 	}
 }
+
+// TestStallsAreKnownWithinBounds: a read that was late and held several tokens hides when they came, and a stage in which that
+// is so of the longest gaps says so. What the server sends together hides nothing.
+func TestStallsAreKnownWithinBounds(t *testing.T) {
+	const requests = 100
+	together := func(lag time.Duration) *probe.Result { // three at once each 30 ms
+		r := &probe.Result{}
+		for i := range 10 {
+			r.Arrivals = append(r.Arrivals, probe.Arrival{At: time.Duration(60+30*i) * milli, Events: 3, Lag: lag})
+		}
+		return r
+	}
+	for name, test := range map[string]struct {
+		most, late  func() *probe.Result
+		lateOnes    int
+		least, wide time.Duration // bounds of a late one
+		want        bool
+	}{
+		"prompt": {func() *probe.Result { return readLate(20) }, func() *probe.Result { return readLate(20) }, 50,
+			10 * milli, 10 * milli, false},
+		"late, one token a read": {func() *probe.Result { return readLate(20) },
+			func() *probe.Result { return readLate(20, stopped{85 * milli, 89 * milli}) }, 50, 10 * milli, 10 * milli, false},
+		"three tokens in a late read": {func() *probe.Result { return readLate(20) },
+			func() *probe.Result { return readLate(20, stopped{85 * milli, 119 * milli}) }, 3, 10 * milli, 30 * milli, true},
+		"in fewer than count": {func() *probe.Result { return readLate(20) },
+			func() *probe.Result { return readLate(20, stopped{85 * milli, 119 * milli}) }, 0, 10 * milli, 30 * milli, false},
+		"the server sends three together": {func() *probe.Result { return together(10 * time.Microsecond) },
+			func() *probe.Result { return together(5 * milli) }, 10, 10 * milli, 30 * milli, false},
+	} {
+		if least, most := stallBounds(test.late()); least != test.least || most != test.wide {
+			t.Errorf("%s: from %v to %v, want %v to %v", name, least, most, test.least, test.wide)
+		}
+		c := newCollector(epoch, probe.Objectives{})
+		for i := range requests {
+			r := test.most()
+			if i < test.lateOnes {
+				r = test.late()
+			}
+			r.Request, r.Outcome, r.Sent = &probe.Request{}, probe.Completed, epoch
+			c.Record(r)
+		}
+		j := &judgement{collector: c, stage: &probe.Stage{}}
+		j.receiveLag()
+		if got := len(j.findings) == 1 && !j.findings[0].Invalidates; got != test.want {
+			t.Errorf("%s: %+v", name, j.findings)
+		}
+	}
+}
