@@ -58,6 +58,13 @@ func (l *Leases) SetPaused(endpoint, group string, paused bool) bool {
 		return false
 	}
 	t.say(endpoint, paused)
+	if !paused { // nor by the Lease of a group in which it was before, where that is ours
+		for name, other := range l.terms {
+			if other != t && l.isPaused(name, endpoint) {
+				other.say(endpoint, false)
+			}
+		}
+	}
 	return true
 }
 
@@ -72,9 +79,6 @@ func (l *Leases) Move(endpoint, from, to string) {
 		t.say(endpoint, paused)
 		return
 	}
-	if !paused {
-		return
-	}
 	l.dropOutdated(name)
 	said, ok := l.left[name]
 	if !ok {
@@ -84,7 +88,7 @@ func (l *Leases) Move(endpoint, from, to string) {
 		}
 		l.left[name] = said
 	}
-	said.paused[endpoint] = true
+	said.paused[endpoint] = paused // an end, too: the endpoint may have been here before, and paused
 }
 
 // say notes a pause, or its end, and asks for a renewal that writes it. The caller has locked leases.mu.

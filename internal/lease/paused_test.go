@@ -189,6 +189,46 @@ func TestMove(t *testing.T) {
 	})
 }
 
+// TestResumeAfterMove: what ends a pause in one group ends it for the groups in which the endpoint was before.
+func TestResumeAfterMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 1)
+		one := f.endpoints[0]
+		g := &groupRuns{t: t, running: make(map[string]string)}
+		a := f.start("a")
+		time.Sleep(2 * interval)
+		hold := func(group string) (release func()) {
+			ctx, cancel := context.WithCancel(t.Context())
+			a.done.Go(func() { g.hold(ctx, a, one, group) })
+			time.Sleep(3 * interval)
+			return func() { cancel(); time.Sleep(interval) }
+		}
+		a.leases.SetPaused(one, "", true)
+		time.Sleep(interval)
+		a.leases.Move(one, "", "g")
+		release := hold("g")
+		if !a.leases.Paused(one, "g") {
+			t.Fatal("the pause is lost")
+		}
+		a.leases.SetPaused(one, "g", false)
+		if a.leases.Paused(one, "") {
+			t.Error("a Lease that is held still says that the endpoint is paused")
+		}
+		a.leases.SetPaused(one, "g", true)
+		time.Sleep(interval)
+		release()
+		a.leases.Move(one, "g", "h")
+		release = hold("h")
+		a.leases.SetPaused(one, "h", false)
+		a.leases.Move(one, "h", "g")
+		if a.leases.Paused(one, "g") {
+			t.Error("a Lease that nobody holds brings the pause back")
+		}
+		release()
+		f.stopAll()
+	})
+}
+
 func TestPausedOn(t *testing.T) {
 	for text, want := range map[string][]string{
 		`["a","b"]`: {"a", "b"}, `[]`: {}, ``: nil, `true`: nil, `[1]`: nil, `{`: nil,

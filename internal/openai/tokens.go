@@ -43,7 +43,7 @@ func (s *stream) tally(d *density) {
 	case s.events > 0:
 		res.OutputTokens, res.TokenSource = d.tokens(s.events, res.Request.OutputTokens), probe.TokensFromEvents
 	}
-	if res.TokenSource != probe.TokensFromEvents && s.ended {
+	if res.TokenSource != probe.TokensFromEvents && s.ended && s.events > 0 {
 		d.learn(res.OutputTokens, s.events)
 	}
 	switch {

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strings"
@@ -81,10 +82,11 @@ type Excess struct {
 	Samples int
 }
 
-// certain reports whether the share of all requests is above one in ten: whether more of those seen are than that
-// explains.
-func (e Excess) certain() bool {
-	return e.Samples >= fewest && Exceeds(int(math.Round(min(e.Share, 1)*float64(e.Samples))), e.Samples, 0.1)
+// certain reports whether the share of all requests is above one in ten: whether more of those that completed are than
+// that explains.
+func (e Excess) certain(completed int) bool {
+	n := min(e.Samples, completed)
+	return n >= fewest && Exceeds(int(math.Round(min(e.Share, 1)*float64(n))), n, 0.1)
 }
 
 // violates reports whether the stage misses an objective by more than chance: latencies and failures by an exact test; a
@@ -95,7 +97,7 @@ func (s *Stage) violates(o Objectives) bool {
 	}
 	_, missing := s.missing()
 	behind := !s.keepsUp() && missing > chanceErrors*math.Sqrt(s.InFlight)
-	return s.TimeToFirstTokenExcess.certain() || s.InterTokenLatencyExcess.certain() || s.RequestDurationExcess.certain() ||
+	return s.TimeToFirstTokenExcess.certain(s.Completed) || s.InterTokenLatencyExcess.certain(s.Completed) || s.RequestDurationExcess.certain(s.Completed) ||
 		o.ErrorRate > 0 && Exceeds(s.Failed, s.Completed+s.Failed, o.ErrorRate) ||
 		s.Completed >= MinSamples(0.9) && behind
 }
@@ -150,14 +152,27 @@ func (c *Cycle) MustKeep(stage string) bool {
 	return c.Profile != ProfileSweep || stage == StageSynchronous
 }
 
-// ObjectivesJudged reports whether the stages can tell if the objectives are kept. The throughput stage has no rate of
-// its own, and tells nothing. Where nothing was judged Capacity.ObjectiveRequestsPerSecond is 0 for want of knowledge,
-// not because no rate keeps the objectives.
+// ObjectivesJudged reports whether the stages tell up to which rate the objectives are kept. The throughput stage has no
+// rate of its own, and tells nothing. Capacity.ObjectiveRequestsPerSecond is 0 for want of knowledge where nothing was
+// judged, or nothing below the rate that violates them; else because no rate keeps them.
 func (c *Cycle) ObjectivesJudged() bool {
-	for i := range c.Stages {
-		s := &c.Stages[i]
-		if verdict, _ := s.Judge(c.Objectives); s.Profile != ProfileThroughput && verdict != Unjudged {
-			return !c.Objectives.IsZero()
+	if c.Objectives.IsZero() {
+		return false
+	}
+	stages := slices.Clone(c.Stages)
+	slices.SortStableFunc(stages, func(a, b Stage) int { return cmp.Compare(a.TargetRate, b.TargetRate) })
+	var unjudged bool
+	for i := range stages {
+		if stages[i].Profile == ProfileThroughput {
+			continue
+		}
+		switch verdict, _ := stages[i].Judge(c.Objectives); verdict {
+		case Kept:
+			return true
+		case Violated:
+			return !unjudged
+		default:
+			unjudged = true
 		}
 	}
 	return false

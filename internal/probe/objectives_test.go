@@ -130,6 +130,10 @@ func TestObjectivesJudged(t *testing.T) {
 	half := Objectives{TimeToFirstTokenP90: 500 * time.Millisecond}
 	kept, violated := judged(ProfileSynchronous, 36, 0), judged(ProfileConstant, 36, 36)
 	few := judged(ProfileSynchronous, 3, 0, FindingTooFewSamples)
+	at := func(rate float64, s Stage) Stage {
+		s.TargetRate = rate
+		return s
+	}
 	for name, test := range map[string]struct {
 		objectives Objectives
 		stages     []Stage
@@ -142,6 +146,8 @@ func TestObjectivesJudged(t *testing.T) {
 		"throughput alone":    {half, []Stage{judged(ProfileThroughput, 36, 36)}, false},
 		"few":                 {half, []Stage{few}, false},
 		"one of two":          {half, []Stage{few, kept}, true},
+		"a low rate is not, and the next one violates them": {half, []Stage{few, at(2, violated)}, false},
+		"the lowest rate violates them":                     {half, []Stage{at(3, few), at(2, violated)}, true},
 	} {
 		c := &Cycle{Objectives: test.objectives, Stages: test.stages}
 		if got := c.ObjectivesJudged(); got != test.want {

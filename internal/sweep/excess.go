@@ -1,6 +1,7 @@
 package sweep
 
 import (
+	"slices"
 	"time"
 
 	"github.com/inferprobe/inferprobe/internal/probe"
@@ -39,11 +40,7 @@ func (e *excess) add(above, all int) {
 func (e *excess) open() {
 	e.each = max(1, e.each)
 	if len(e.parts) == mostParts {
-		for i := range mostParts / 2 {
-			a, b := e.parts[2*i], e.parts[2*i+1]
-			e.parts[i] = part{a.requests + b.requests, a.above + b.above, a.all + b.all}
-		}
-		e.parts, e.each = e.parts[:mostParts/2], 2*e.each
+		e.parts, e.each = inPairs(e.parts), 2*e.each
 	}
 	e.parts = append(e.parts, part{})
 }
@@ -73,9 +70,12 @@ func one(get func() (time.Duration, bool)) func(yield func(d time.Duration, n in
 	}
 }
 
+// leastParts is of how many parts the spread of a share is known well enough to count.
+const leastParts = 8
+
 // result returns the share above the limit, and the effective size of the sample: how many independent observations
-// would make that share as uncertain as the differences between the parts say it is (the ratio estimator of cluster
-// sampling; Cochran, Sampling Techniques, 3rd edition 1977, 6.4 and 9A.1).
+// would make that share as uncertain as the differences between the parts say it is, at the length of parts at which
+// they differ most. Where slow requests come together, short parts do not see it.
 func (e *excess) result() probe.Excess {
 	var above, all float64
 	for _, p := range e.parts {
@@ -85,15 +85,44 @@ func (e *excess) result() probe.Excess {
 	if all == 0 {
 		return probe.Excess{}
 	}
-	share, n := above/all, float64(len(e.parts))
-	var squares float64
-	for _, p := range e.parts {
+	share, samples := above/all, float64(e.requests)
+	for parts := e.parts; ; parts = inPairs(parts) {
+		if variance := varianceOf(share, parts); variance > 0 {
+			samples = min(samples, share*(1-share)/variance)
+		}
+		if len(parts) < 2*leastParts {
+			return probe.Excess{Share: share, Samples: int(samples)}
+		}
+	}
+}
+
+// varianceOf returns that of the share of all parts, by the ratio estimator of cluster sampling (Cochran, Sampling
+// Techniques, 3rd edition 1977, 6.4 and 9A.1), or 0 if there is but one.
+func varianceOf(share float64, parts []part) float64 {
+	var squares, all float64
+	for _, p := range parts {
 		d := p.above - share*p.all
 		squares += d * d
+		all += p.all
 	}
-	x := probe.Excess{Share: share, Samples: e.requests}
-	if variance := squares * n / (n - 1) / (all * all); n > 1 && variance > 0 {
-		x.Samples = min(x.Samples, int(share*(1-share)/variance))
+	n := float64(len(parts))
+	if n < 2 {
+		return 0
 	}
-	return x
+	return squares * n / (n - 1) / (all * all)
+}
+
+// inPairs returns parts of twice the length.
+func inPairs(parts []part) []part {
+	pairs := make([]part, 0, (len(parts)+1)/2)
+	for pair := range slices.Chunk(parts, 2) {
+		var sum part
+		for _, p := range pair {
+			sum.requests += p.requests
+			sum.above += p.above
+			sum.all += p.all
+		}
+		pairs = append(pairs, sum)
+	}
+	return pairs
 }

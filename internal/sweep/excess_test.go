@@ -46,18 +46,23 @@ func TestViolatedBeyondChance(t *testing.T) {
 		requests    int
 		least, most float64 // shares of the stages that are called violated
 	}{
-		"requests on the limit":                {slowness{0.10, 0, 1, 1}, 100, 0, 0.04},
-		"many on the limit":                    {slowness{0.10, 0, 1, 1}, 5000, 0, 0.04},
-		"few on the limit":                     {slowness{0.10, 0, 1, 1}, 12, 0, 0.04},
-		"a little below":                       {slowness{0.09, 0, 1, 1}, 300, 0, 0.02},
-		"gaps that are alike in a request":     {slowness{0.10, 0, 50, 0.8}, 100, 0, 0.04},
-		"gaps that have nothing in common":     {slowness{0.10, 0, 50, 0}, 100, 0, 0.04},
-		"requests that are slow together":      {slowness{0.10, 0.8, 1, 1}, 2000, 0, 0.06},
-		"gaps that are slow together":          {slowness{0.10, 0.8, 20, 0.8}, 2000, 0, 0.06},
-		"twice as many slow requests":          {slowness{0.20, 0, 1, 1}, 300, 0.9, 1},
-		"twice as many slow gaps":              {slowness{0.20, 0, 50, 0.2}, 300, 0.9, 1},
-		"all are slow":                         {slowness{0.9999, 0, 1, 1}, 3, 0.99, 1},
-		"twice as many, slow at certain times": {slowness{0.20, 0.8, 1, 1}, 5000, 0.9, 1},
+		"requests on the limit":                      {slowness{0.10, 0, 1, 1}, 100, 0, 0.04},
+		"many on the limit":                          {slowness{0.10, 0, 1, 1}, 5000, 0, 0.04},
+		"few on the limit":                           {slowness{0.10, 0, 1, 1}, 12, 0, 0.04},
+		"a little below":                             {slowness{0.09, 0, 1, 1}, 300, 0, 0.02},
+		"gaps that are alike in a request":           {slowness{0.10, 0, 50, 0.8}, 100, 0, 0.04},
+		"gaps that have nothing in common":           {slowness{0.10, 0, 50, 0}, 100, 0, 0.04},
+		"requests that are slow together":            {slowness{0.10, 0.8, 1, 1}, 2000, 0, 0.06},
+		"36 requests, of which neighbours are alike": {slowness{0.10, 0.5, 1, 1}, 36, 0, 0.08},
+		"100, of which neighbours are alike":         {slowness{0.10, 0.5, 1, 1}, 100, 0, 0.06},
+		"36 requests that are slow together":         {slowness{0.10, 0.8, 1, 1}, 36, 0, 0.14},
+		"100 requests that are slow together":        {slowness{0.10, 0.8, 1, 1}, 100, 0, 0.06},
+		"300 requests that are slow together":        {slowness{0.10, 0.8, 1, 1}, 300, 0, 0.06},
+		"gaps that are slow together":                {slowness{0.10, 0.8, 20, 0.8}, 2000, 0, 0.06},
+		"twice as many slow requests":                {slowness{0.20, 0, 1, 1}, 300, 0.9, 1},
+		"twice as many slow gaps":                    {slowness{0.20, 0, 50, 0.2}, 300, 0.9, 1},
+		"all are slow":                               {slowness{0.9999, 0, 1, 1}, 3, 0.99, 1},
+		"twice as many, slow at certain times":       {slowness{0.20, 0.8, 1, 1}, 5000, 0.9, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -108,6 +113,15 @@ func TestExcess(t *testing.T) {
 	}
 	if counted != requests || len(e.parts) < mostParts/2 || len(e.parts) > mostParts {
 		t.Errorf("%d requests in %d parts", counted, len(e.parts))
+	}
+	regular := excess{limit: time.Second}
+	for range requests { // parts that differ by rounding only
+		regular.of(func(yield func(time.Duration, int) bool) {
+			_ = yield(2*time.Second, 15) && yield(0, 7)
+		})
+	}
+	if got := regular.result(); got.Samples != requests {
+		t.Errorf("of answers that are all alike: %+v", got)
 	}
 	none := excess{}
 	none.of(one(func() (time.Duration, bool) { return time.Hour, true }))

@@ -116,7 +116,7 @@ func (j *judgement) receiveLag() {
 		return
 	}
 	least, most := j.stallLeast.Quantile(0.99), j.stallMost.Quantile(0.99)
-	if most-least > stallShare*least && j.reads.merge() {
+	if most-least > stallShare*least {
 		j.note(probe.FindingReceiveLag, "tokens around the longest gaps were read late, together: the p99 of the stalls is "+
 			"known only to be from %s to %s", ms(least), ms(most))
 	}

@@ -62,20 +62,26 @@ func (n *reads) merged() float64 {
 	return max(0, float64(n.lateSeveral)-together) / float64(max(1, n.prompt+n.late))
 }
 
-// merge reports whether hardly any of the late reads that held several events held what the server sends together.
-func (n *reads) merge() bool { return 2*n.merged()*float64(n.prompt+n.late) > float64(n.lateSeveral) }
-
 // stallBounds returns between which values the longest gap between two tokens of an answer lies: of so many events that
-// were read late, together, one came after that part of the gap or more, and none after more than all of it.
+// were read late, together, one came after that part of the gap or more, and none after more than all of it. Those that
+// the server sends together, as prompt reads show, count as one.
 func stallBounds(r *probe.Result) (least, most time.Duration) {
-	usual := eventGap(r, 1)
+	limit := probe.PromptLag(eventGap(r, 1))
+	var prompt, events int
+	for i := 1; i < len(r.Arrivals); i++ {
+		if a := &r.Arrivals[i]; a.Lag <= limit {
+			prompt++
+			events += a.Events
+		}
+	}
+	together := max(1, (events+prompt/2)/max(1, prompt))
 	for i := 1; i < len(r.Arrivals); i++ {
 		a := &r.Arrivals[i]
-		gap, events := a.At-r.Arrivals[i-1].At, 1
-		if a.Lag > probe.PromptLag(usual) {
-			events = a.Events
+		gap, parts := a.At-r.Arrivals[i-1].At, 1
+		if a.Lag > limit {
+			parts = max(1, (a.Events+together-1)/together)
 		}
-		least, most = max(least, gap/time.Duration(max(1, events))), max(most, gap)
+		least, most = max(least, gap/time.Duration(parts)), max(most, gap)
 	}
 	return least, most
 }

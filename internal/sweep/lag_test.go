@@ -129,10 +129,10 @@ func TestMergedReads(t *testing.T) {
 // is so of the longest gaps says so. What the server sends together hides nothing.
 func TestStallsAreKnownWithinBounds(t *testing.T) {
 	const requests = 100
-	together := func(lag time.Duration) *probe.Result { // three at once each 30 ms
+	inThrees := func() *probe.Result { // each 30 ms
 		r := &probe.Result{}
 		for i := range 10 {
-			r.Arrivals = append(r.Arrivals, probe.Arrival{At: time.Duration(60+30*i) * milli, Events: 3, Lag: lag})
+			r.Arrivals = append(r.Arrivals, probe.Arrival{At: time.Duration(60+30*i) * milli, Events: 3, Lag: milli / 100})
 		}
 		return r
 	}
@@ -150,8 +150,12 @@ func TestStallsAreKnownWithinBounds(t *testing.T) {
 			func() *probe.Result { return readLate(20, stopped{85 * milli, 119 * milli}) }, 3, 10 * milli, 30 * milli, true},
 		"in fewer than count": {func() *probe.Result { return readLate(20) },
 			func() *probe.Result { return readLate(20, stopped{85 * milli, 119 * milli}) }, 0, 10 * milli, 30 * milli, false},
-		"the server sends three together": {func() *probe.Result { return together(10 * time.Microsecond) },
-			func() *probe.Result { return together(5 * milli) }, 10, 10 * milli, 30 * milli, false},
+		"the server sends three together": {inThrees,
+			func() *probe.Result {
+				r := inThrees()
+				r.Arrivals[4].Lag = 5 * milli
+				return r
+			}, 50, 30 * milli, 30 * milli, false},
 	} {
 		if least, most := stallBounds(test.late()); least != test.least || most != test.wide {
 			t.Errorf("%s: from %v to %v, want %v to %v", name, least, most, test.least, test.wide)
