@@ -117,8 +117,8 @@ func (j *judgement) receiveLag() {
 	}
 	least, most := j.stallLeast.Quantile(0.99), j.stallMost.Quantile(0.99)
 	if most-least > stallShare*least {
-		j.note(probe.FindingReceiveLag, "tokens around the longest gaps were read late, together: the p99 of the stalls is "+
-			"known only to be from %s to %s", ms(least), ms(most))
+		j.note(probe.FindingReceiveLag, "tokens behind the longest gaps were read together, and may have been read late: the "+
+			"p99 of the stalls is known only to be from %s to %s", ms(least), ms(most))
 	}
 }
 

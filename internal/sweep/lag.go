@@ -63,8 +63,9 @@ func (n *reads) merged() float64 {
 }
 
 // stallBounds returns between which values the longest gap between two tokens of an answer lies: of so many events that
-// were read late, together, one came after that part of the gap or more, and none after more than all of it. Those that
-// the server sends together, as prompt reads show, count as one.
+// were read together one came after that part of the gap or more, and none after more than all of it. Whether such a read
+// was late its lag does not tell, which may be short when the last of them has just come. Those that the server usually
+// sends together, as prompt reads show, count as one.
 func stallBounds(r *probe.Result) (least, most time.Duration) {
 	limit := probe.PromptLag(eventGap(r, 1))
 	var prompt, events int
@@ -78,7 +79,7 @@ func stallBounds(r *probe.Result) (least, most time.Duration) {
 	for i := 1; i < len(r.Arrivals); i++ {
 		a := &r.Arrivals[i]
 		gap, parts := a.At-r.Arrivals[i-1].At, 1
-		if a.Lag > limit {
+		if a.Lag > 0 { // there is a time from the kernel
 			parts = max(1, (a.Events+together-1)/together)
 		}
 		least, most = max(least, gap/time.Duration(parts)), max(most, gap)
