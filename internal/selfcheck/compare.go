@@ -18,6 +18,8 @@ type Outcome struct {
 	Failed   int
 
 	TTFT, ITL, E2E, Stall Comparison
+	// StallMost is what the stalls may have been at most: a write may leave the server at any time before its end.
+	StallMost Quantiles
 
 	// Lateness is how much later than due requests reached the server, by its record; GapCV the coefficient of variation
 	// of the gaps between them.
@@ -45,6 +47,7 @@ type truth struct {
 	ttft, duration float64   // seconds
 	gaps           []float64 // of tokens
 	stall          float64
+	stallMost      float64 // where the write at its end left only when it returned
 }
 
 // truthOf reads a record. Writes that follow each other at once are one arrival of several tokens, each of which takes its
@@ -52,6 +55,7 @@ type truth struct {
 func truthOf(r *sim.Record) truth {
 	t := truth{received: r.Received, gaps: make([]float64, 0, r.OutputTokens)}
 	var last, before time.Time // write of a token, and the last one of the arrival before
+	var returned time.Time     // the last write
 	var tokens int             // of this arrival
 	arrived := func() {
 		if before.IsZero() {
@@ -59,6 +63,7 @@ func truthOf(r *sim.Record) truth {
 		}
 		gap := last.Sub(before).Seconds()
 		t.stall = max(t.stall, gap)
+		t.stallMost = max(t.stallMost, returned.Sub(before).Seconds())
 		for range tokens {
 			t.gaps = append(t.gaps, gap/float64(tokens))
 		}
@@ -73,7 +78,7 @@ func truthOf(r *sim.Record) truth {
 			arrived()
 			before, tokens = last, 0
 		}
-		last = w.Before
+		last, returned = w.Before, w.After
 		tokens += w.Tokens
 	}
 	arrived()
@@ -108,6 +113,7 @@ func compare(s *Scenario, stage *probe.Stage, w *witness, records []sim.Record) 
 	o.ITL = against(stage.InterTokenLatency, all.gaps, nil)
 	o.E2E = against(stage.RequestDuration, all.duration, all.durationErrors)
 	o.Stall = against(stage.StreamStall, all.stall, nil)
+	o.StallMost = quantiles(all.stallMost)
 	o.Lateness = quantiles(all.lateness)
 	o.Rate, o.GapCV = regularity(all.received)
 	return o, nil
@@ -116,6 +122,7 @@ func compare(s *Scenario, stage *probe.Stage, w *witness, records []sim.Record) 
 // joined is the observations of every request that both sides know.
 type joined struct {
 	ttft, gaps, duration, stall []float64 // true
+	stallMost                   []float64
 	ttftErrors, durationErrors  []float64 // of single requests
 	lateness                    []float64
 	received                    []time.Time // in the order in which they were due
@@ -127,6 +134,7 @@ func (j *joined) add(s *seen, t truth) {
 	j.duration = append(j.duration, t.duration)
 	if len(t.gaps) > 0 {
 		j.stall = append(j.stall, t.stall)
+		j.stallMost = append(j.stallMost, max(t.stall, t.stallMost))
 	}
 	j.ttftErrors = append(j.ttftErrors, math.Abs(s.ttft.Seconds()-t.ttft))
 	j.durationErrors = append(j.durationErrors, math.Abs(s.duration.Seconds()-t.duration))

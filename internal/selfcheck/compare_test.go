@@ -149,6 +149,7 @@ func TestQuantiles(t *testing.T) {
 
 func TestVerdicts(t *testing.T) {
 	invalid := probe.Stage{Findings: []probe.Finding{{Name: probe.FindingReceiveLag, Detail: "answers were late", Invalidates: true}}}
+	noted := probe.Stage{Findings: []probe.Finding{{Name: probe.FindingReceiveLag, Detail: "from 1 to 2 ms"}}}
 	good := Comparison{True: Quantiles{0.06, 0.06, 0.06, 0.06}, Error: Quantiles{0.0009, -0.0009, 0.0009, 0.5}}
 	off := func(e float64) Comparison {
 		return Comparison{True: Quantiles{0.009, 0.009, 0.009, 0.009}, Error: Quantiles{P99: e}}
@@ -164,6 +165,11 @@ func TestVerdicts(t *testing.T) {
 		{"off by more than a millisecond, but a little only", Outcome{TTFT: Comparison{
 			True: Quantiles{1, 1, 1, 1}, Error: Quantiles{P95: 0.002, P99: 0.002},
 		}, ITL: off(0), E2E: good}, "TTFT p95 is off by +2.00 ms; TTFT p99 is off by +2.00 ms", ""},
+		{"stalls are off", Outcome{TTFT: good, ITL: off(0), E2E: good, Stall: off(0.0005)}, "", "stall p99 +5.6 %"},
+		{"stalls are short", Outcome{TTFT: good, ITL: off(0), E2E: good, Stall: off(-0.0005)}, "", "stall p99 +5.6 %"},
+		{"by less than a write took", Outcome{TTFT: good, ITL: off(0), E2E: good, Stall: off(0.0005),
+			StallMost: Quantiles{P99: 0.0095}}, "", ""},
+		{"which a note says", Outcome{Stage: noted, TTFT: good, ITL: off(0), E2E: good, Stall: off(0.0005)}, "", ""},
 		{"not valid", Outcome{Stage: invalid, TTFT: good, ITL: off(1), E2E: good}, "answers were late; ITL p99 is off by +1000.00 ms", ""},
 		{"failures", Outcome{Failed: 2, TTFT: good, ITL: off(0), E2E: good}, "2 requests failed", ""},
 	} {

@@ -43,17 +43,22 @@ func (o *Outcome) Deceives() (which string, yes bool) {
 	if !o.Stage.Valid() {
 		return "", false
 	}
-	judged := o.latencies()
-	if !slices.ContainsFunc(o.Stage.Findings, stallsUnknown) {
-		judged = append(judged, latency{"stall", &o.Stall})
-	}
 	var wrong []string
-	for _, m := range judged {
+	for _, m := range o.latencies() {
 		if c := m.comparison; math.Abs(c.Error.P99) > TrustedShare*c.True.P99 {
 			wrong = append(wrong, fmt.Sprintf("%s p99 %+.1f %%", m.name, 100*c.Error.P99/c.True.P99))
 		}
 	}
+	if share := o.stallError() / o.Stall.True.P99; share > TrustedShare && !slices.ContainsFunc(o.Stage.Findings, stallsUnknown) {
+		wrong = append(wrong, fmt.Sprintf("stall p99 %+.1f %%", 100*share))
+	}
 	return strings.Join(wrong, ", "), len(wrong) > 0
+}
+
+// stallError returns how far the reported p99 of the stalls lies outside what the simulator has on record, in seconds.
+func (o *Outcome) stallError() float64 {
+	reported := o.Stall.True.P99 + o.Stall.Error.P99
+	return max(0, o.Stall.True.P99-reported, reported-max(o.Stall.True.P99, o.StallMost.P99))
 }
 
 // stallsUnknown reports whether a finding says that stalls are known between bounds only.
