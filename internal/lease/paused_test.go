@@ -159,20 +159,16 @@ func TestMove(t *testing.T) {
 		time.Sleep(2 * interval)
 		a.leases.Move(one, "", "g")
 		b.leases.Move(one, "", "g")
-		ctx, cancel := context.WithCancel(t.Context())
-		b.done.Go(func() { g.hold(ctx, b, one, "g") })
-		time.Sleep(3 * interval)
+		end := g.begin(b, one, "g")
 		want := map[string]string{one: `["` + one + `"]`, "g": `["` + one + `"]`}
 		if got := annotations(f.server); !maps.Equal(got, want) || !b.leases.Paused(one, "g") {
 			t.Errorf("the leases say %v", got)
 		}
 		b.leases.SetPaused(one, "g", false)
 		time.Sleep(interval)
-		cancel()
+		end()
 		time.Sleep(interval)
-		ctx, cancel = context.WithCancel(t.Context())
-		a.done.Go(func() { g.hold(ctx, a, one, "g") })
-		time.Sleep(3 * interval)
+		end = g.begin(a, one, "g")
 		if _, by := g.endpoints(); by != a.name || a.leases.Paused(one, "g") {
 			t.Errorf("%s holds the Lease, and says that the endpoint is paused", by)
 		}
@@ -184,7 +180,7 @@ func TestMove(t *testing.T) {
 		if a.leases.Paused(one, "g") {
 			t.Error("the end of a pause does not go to a Lease that is held")
 		}
-		cancel()
+		end()
 		f.stopAll()
 	})
 }
@@ -197,16 +193,10 @@ func TestResumeAfterMove(t *testing.T) {
 		g := &groupRuns{t: t, running: make(map[string]string)}
 		a := f.start("a")
 		time.Sleep(2 * interval)
-		hold := func(group string) (release func()) {
-			ctx, cancel := context.WithCancel(t.Context())
-			a.done.Go(func() { g.hold(ctx, a, one, group) })
-			time.Sleep(3 * interval)
-			return func() { cancel(); time.Sleep(interval) }
-		}
 		a.leases.SetPaused(one, "", true)
 		time.Sleep(interval)
 		a.leases.Move(one, "", "g")
-		release := hold("g")
+		end := g.begin(a, one, "g")
 		if !a.leases.Paused(one, "g") {
 			t.Fatal("the pause is lost")
 		}
@@ -216,15 +206,16 @@ func TestResumeAfterMove(t *testing.T) {
 		}
 		a.leases.SetPaused(one, "g", true)
 		time.Sleep(interval)
-		release()
+		end()
+		time.Sleep(interval)
 		a.leases.Move(one, "g", "h")
-		release = hold("h")
+		end = g.begin(a, one, "h")
 		a.leases.SetPaused(one, "h", false)
 		a.leases.Move(one, "h", "g")
 		if a.leases.Paused(one, "g") {
 			t.Error("a Lease that nobody holds brings the pause back")
 		}
-		release()
+		end()
 		f.stopAll()
 	})
 }

@@ -43,6 +43,14 @@ func (g *groupRuns) hold(ctx context.Context, r *replica, endpoint, group string
 	})
 }
 
+// begin has r hold the endpoint in the group until the returned function is called.
+func (g *groupRuns) begin(r *replica, endpoint, group string) (end func()) {
+	ctx, cancel := context.WithCancel(g.t.Context())
+	r.done.Go(func() { g.hold(ctx, r, endpoint, group) })
+	time.Sleep(3 * interval)
+	return cancel
+}
+
 func (g *groupRuns) endpoints() (running []string, by string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -178,8 +178,7 @@ type Capacity struct {
 	RequestsPerSecond     float64  // rate of the throughput stage
 	RequestsInterval      Interval // of that rate: Stage.RequestsInterval
 	OutputTokensPerSecond float64
-	// ObjectiveRequestsPerSecond is the highest rate of a stage that kept every objective, below the lowest one that
-	// violated one: see Stage.Judge.
+	// ObjectiveRequestsPerSecond is Cycle.ObjectiveRate.
 	ObjectiveRequestsPerSecond float64
 }
 

@@ -118,8 +118,11 @@ func Exceeds(k, n int, share float64) bool {
 		in, _ := math.Lgamma(float64(i + 1))
 		out, _ := math.Lgamma(float64(n - i + 1))
 		fewer += math.Exp(all - in - out + float64(i)*hit + float64(n-i)*miss)
+		if 1-fewer <= 0.025 { // however many more k is
+			return true
+		}
 	}
-	return 1-fewer <= 0.025
+	return false
 }
 
 // Ours reports whether the finding is trouble of this process or its host, or of load that this process made before.
@@ -152,28 +155,36 @@ func (c *Cycle) MustKeep(stage string) bool {
 	return c.Profile != ProfileSweep || stage == StageSynchronous
 }
 
-// ObjectivesJudged reports whether the stages tell up to which rate the objectives are kept. The throughput stage has no
-// rate of its own, and tells nothing. Capacity.ObjectiveRequestsPerSecond is 0 for want of knowledge where nothing was
-// judged, or nothing below the rate that violates them; else because no rate keeps them.
-func (c *Cycle) ObjectivesJudged() bool {
+// ObjectiveRate returns the highest rate of a stage that kept every objective, below the lowest one that violated one, in
+// requests/s. The throughput stage has no rate of its own, and tells nothing; stages that could not be judged are passed
+// over. It is 0 for want of knowledge, and known false, where nothing was judged, or nothing below the rate that violates
+// them; else because no rate keeps them.
+func (c *Cycle) ObjectiveRate() (rate float64, known bool) {
 	if c.Objectives.IsZero() {
-		return false
+		return 0, false
 	}
 	stages := slices.Clone(c.Stages)
 	slices.SortStableFunc(stages, func(a, b Stage) int { return cmp.Compare(a.TargetRate, b.TargetRate) })
 	var unjudged bool
 	for i := range stages {
-		if stages[i].Profile == ProfileThroughput {
+		s := &stages[i]
+		if s.Profile == ProfileThroughput {
 			continue
 		}
-		switch verdict, _ := stages[i].Judge(c.Objectives); verdict {
+		switch verdict, _ := s.Judge(c.Objectives); verdict {
 		case Kept:
-			return true
+			rate, known = s.RequestsPerSecond, true
 		case Violated:
-			return !unjudged
+			return rate, known || !unjudged
 		default:
 			unjudged = true
 		}
 	}
-	return false
+	return rate, known
+}
+
+// ObjectivesJudged reports whether Capacity.ObjectiveRequestsPerSecond is known: see ObjectiveRate.
+func (c *Cycle) ObjectivesJudged() bool {
+	_, known := c.ObjectiveRate()
+	return known
 }

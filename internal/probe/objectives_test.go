@@ -35,6 +35,10 @@ func TestJudge(t *testing.T) {
 		s.WindowEnd = 10 * time.Second
 		return s
 	}
+	noted := judged(ProfileSynchronous, 36, 9)
+	noted.Findings = []Finding{{Name: FindingReceiveLag}} // of the stalls, which leaves it valid
+	boasting := judged(ProfileSynchronous, 2, 2, FindingTooFewSamples)
+	boasting.TimeToFirstTokenExcess.Samples = 1e15
 	together := judged(ProfileConstant, 100, 20)
 	together.TimeToFirstTokenExcess.Samples = 25
 	for name, test := range map[string]struct {
@@ -47,6 +51,8 @@ func TestJudge(t *testing.T) {
 		"kept":                          {judged(ProfileSynchronous, 36, 3), half, Kept, ""},
 		"violated":                      {judged(ProfileSynchronous, 36, 9), half, Violated, ""},
 		"violated by chance, maybe":     {judged(ProfileSynchronous, 36, 7), half, Unjudged, "chance"},
+		"violated, stalls not known":    {noted, half, Violated, ""},
+		"more samples than requests":    {boasting, half, Unjudged, "too_few_samples"},
 		"slow ones that came together":  {together, half, Unjudged, "chance"},
 		"few, and kept":                 {judged(ProfileSynchronous, 35, 3, FindingTooFewSamples), half, Unjudged, "too_few_samples"},
 		"few, half of them slow":        {judged(ProfileSynchronous, 6, 3, FindingTooFewSamples), half, Violated, ""},

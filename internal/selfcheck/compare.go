@@ -134,7 +134,7 @@ func (j *joined) add(s *seen, t truth) {
 	j.duration = append(j.duration, t.duration)
 	if len(t.gaps) > 0 {
 		j.stall = append(j.stall, t.stall)
-		j.stallMost = append(j.stallMost, max(t.stall, t.stallMost))
+		j.stallMost = append(j.stallMost, t.stallMost)
 	}
 	j.ttftErrors = append(j.ttftErrors, math.Abs(s.ttft.Seconds()-t.ttft))
 	j.durationErrors = append(j.durationErrors, math.Abs(s.duration.Seconds()-t.duration))

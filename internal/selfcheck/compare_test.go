@@ -61,6 +61,17 @@ func TestTruth(t *testing.T) {
 	}
 }
 
+// TestTruthOfSlowWrites: what a write sends leaves the server before it returns, and maybe only then.
+func TestTruthOfSlowWrites(t *testing.T) {
+	const ms = time.Millisecond
+	r := record("", 0, write{60 * ms, 1}, write{69 * ms, 1}, write{78 * ms, 1})
+	r.Writes[0].After = r.Writes[0].Before.Add(2 * ms)
+	r.Writes[1].After = r.Writes[1].Before.Add(3 * ms)
+	if got := truthOf(&r); math.Abs(got.stall-0.009) > 1e-9 || math.Abs(got.stallMost-0.012) > 1e-9 {
+		t.Errorf("stall of %v s, %v s at most", got.stall, got.stallMost)
+	}
+}
+
 // pairs is n requests, one every 100 ms, that the server received late and the client measured with an error.
 func pairs(n int, late, ttftError func(i int) time.Duration) (*witness, []sim.Record) {
 	w := new(witness)

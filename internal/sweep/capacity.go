@@ -1,11 +1,6 @@
 package sweep
 
-import (
-	"cmp"
-	"slices"
-
-	"github.com/inferprobe/inferprobe/internal/probe"
-)
+import "github.com/inferprobe/inferprobe/internal/probe"
 
 // capacityOf reads from the stages what the endpoint can bear.
 func capacityOf(c *probe.Cycle) probe.Capacity {
@@ -16,23 +11,6 @@ func capacityOf(c *probe.Cycle) probe.Capacity {
 			capacity.OutputTokensPerSecond = s.OutputTokensPerSecond
 		}
 	}
-	if c.Objectives.IsZero() {
-		return capacity
-	}
-	stages := slices.Clone(c.Stages)
-	slices.SortStableFunc(stages, func(a, b probe.Stage) int { return cmp.Compare(a.TargetRate, b.TargetRate) })
-	for i := range stages {
-		s := &stages[i]
-		if s.Profile == probe.ProfileThroughput {
-			continue
-		}
-		verdict, _ := s.Judge(c.Objectives)
-		if verdict == probe.Violated {
-			break
-		}
-		if verdict == probe.Kept {
-			capacity.ObjectiveRequestsPerSecond = s.RequestsPerSecond
-		}
-	}
+	capacity.ObjectiveRequestsPerSecond, _ = c.ObjectiveRate()
 	return capacity
 }

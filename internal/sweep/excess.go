@@ -13,10 +13,9 @@ const mostParts = 40
 
 // excess counts what exceeds the limit of a 90th percentile.
 type excess struct {
-	limit    time.Duration // 0 = none
-	requests int
-	each     int // requests of a part
-	parts    []part
+	limit time.Duration // 0 = none
+	each  int           // requests of a part
+	parts []part
 }
 
 type part struct {
@@ -33,7 +32,6 @@ func (e *excess) add(above, all int) {
 	last.requests++
 	last.above += float64(above)
 	last.all += float64(all)
-	e.requests++
 }
 
 // open begins a part. When there are too many of them two become one.
@@ -77,15 +75,17 @@ const leastParts = 8
 // would make that share as uncertain as the differences between the parts say it is, at the length of parts at which
 // they differ most. Where slow requests come together, short parts do not see it.
 func (e *excess) result() probe.Excess {
+	var requests int
 	var above, all float64
 	for _, p := range e.parts {
+		requests += p.requests
 		above += p.above
 		all += p.all
 	}
 	if all == 0 {
 		return probe.Excess{}
 	}
-	share, samples := above/all, float64(e.requests)
+	share, samples := above/all, float64(requests)
 	for parts := e.parts; ; parts = inPairs(parts) {
 		if variance := varianceOf(share, parts); variance > 0 {
 			samples = min(samples, share*(1-share)/variance)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inferprobe/inferprobe/internal/load"
 	"github.com/inferprobe/inferprobe/internal/probe"
 )
 
@@ -127,5 +128,34 @@ func TestExcess(t *testing.T) {
 	none.of(one(func() (time.Duration, bool) { return time.Hour, true }))
 	if got := none.result(); got != (probe.Excess{}) {
 		t.Errorf("without a limit: %+v", got)
+	}
+}
+
+// TestExcessOfAStage: each objective's limit is held against what it is for.
+func TestExcessOfAStage(t *testing.T) {
+	c := newCollector(epoch, probe.Objectives{
+		TimeToFirstTokenP90: 100 * milli, InterTokenLatencyP90: 15 * milli, RequestDurationP90: 200 * milli,
+	})
+	for i := range 10 {
+		a := answer{sent: time.Duration(i) * time.Second, ttft: 80 * milli, gap: 10 * milli, tokens: 4}
+		switch {
+		case i < 1:
+			a.ttft = 120 * milli
+		case i < 4:
+			a.gap = 20 * milli
+		case i < 6:
+			a.tokens = 20
+		}
+		c.Record(a.result())
+	}
+	s := c.summarise(constantAt(1, 10*time.Second), endedBy(load.EndedByDuration, 10*time.Second), nil)
+	for name, test := range map[string]struct{ got, want float64 }{
+		"first token": {s.TimeToFirstTokenExcess.Share, 0.1},
+		"gaps":        {s.InterTokenLatencyExcess.Share, 9.0 / (9 + 15 + 38)},
+		"duration":    {s.RequestDurationExcess.Share, 0.2},
+	} {
+		if math.Abs(test.got-test.want) > 1e-9 {
+			t.Errorf("%s: %g of all are above the limit, want %g", name, test.got, test.want)
+		}
 	}
 }
