@@ -101,6 +101,8 @@ func (s *simFlags) add(fs *pflag.FlagSet) {
 	fs.Float64Var(&o.StallFraction, "stall-fraction", 0, "`fraction` of gaps that last --stall longer")
 	fs.DurationVar(&o.Stall, "stall", 0, "length of a stall")
 	fs.StringArrayVar(&s.faults, "fault", nil, "`FAULT` that requests meet, from the list above; repeatable")
+	fs.BoolVar(&o.SendTimes, "send-times", false,
+		"record when the kernel sent each write, not when its system call began (Linux)")
 	fs.Uint64Var(&o.Seed, "seed", 0, "seed of everything drawn at random")
 }
 

@@ -40,8 +40,8 @@ func accuracyScenarios(cores int) []Scenario {
 }
 
 // Accuracy runs every scenario, then rates that rise until one is not to be trusted any more, and writes to w what it
-// finds. It reports whether the sweep's verdict kept its promise: no stage that it calls valid has a p99 that is off by
-// more than TrustedShare. It takes some three minutes.
+// finds. It reports whether the sweep's verdict kept its promise: no stage that it calls valid has a p50, p95 or p99 that is
+// off by more than TrustedShare. It takes some three minutes.
 func (h *Host) Accuracy(ctx context.Context, cores int, w io.Writer) (kept bool, err error) {
 	a := accuracy{host: h, w: w}
 	fmt.Fprint(w, notice())
@@ -95,11 +95,11 @@ func (a *accuracy) conclude(held float64) {
 			100*TrustedShare, perSecond(held))
 	}
 	if len(a.deceived) > 0 {
-		fmt.Fprintf(a.w, "Of %d stages the sweep called %d valid, and was wrong: p99 off by more than %.0f %%\n  %s\n",
+		fmt.Fprintf(a.w, "Of %d stages the sweep called %d valid, and was wrong: off by more than %.0f %%\n  %s\n",
 			a.runs, a.valid, 100*TrustedShare, strings.Join(a.deceived, "\n  "))
 		return
 	}
-	fmt.Fprintf(a.w, "Of %d stages the sweep called %d valid, none of them with a p99 off by more than %.0f %%.\n",
+	fmt.Fprintf(a.w, "Of %d stages the sweep called %d valid, none of them with a p50, p95 or p99 off by more than %.0f %%.\n",
 		a.runs, a.valid, 100*TrustedShare)
 }
 
@@ -108,6 +108,11 @@ func (o *Outcome) writeDetail(w io.Writer) {
 	fmt.Fprintf(w, "\n%s: %s\n", o.Scenario.Name, o.verdict())
 	for _, doubt := range o.Doubts() {
 		fmt.Fprintf(w, "  ! %s\n", doubt)
+	}
+	for _, f := range o.Stage.Findings {
+		if !f.Invalidates {
+			fmt.Fprintf(w, "  note: %s\n", f.Detail)
+		}
 	}
 	lag := o.Stage.ReceiveLag
 	fmt.Fprintf(w, "  %d requests, %.2f/s, gap CV %.3f; at the server late by %s; receive lag %s; %.2f cores\n",

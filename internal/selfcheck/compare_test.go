@@ -176,8 +176,10 @@ func TestVerdicts(t *testing.T) {
 		{"off by more than a millisecond, but a little only", Outcome{TTFT: Comparison{
 			True: Quantiles{1, 1, 1, 1}, Error: Quantiles{P95: 0.002, P99: 0.002},
 		}, ITL: off(0), E2E: good}, "TTFT p95 is off by +2.00 ms; TTFT p99 is off by +2.00 ms", ""},
+		{"the median too", Outcome{TTFT: good, ITL: Comparison{True: good.True, Error: Quantiles{P50: 0.01, P95: -0.01}}, E2E: good},
+			"ITL p50 is off by +10.00 ms; ITL p95 is off by -10.00 ms", "ITL p50 +16.7 %, ITL p95 -16.7 %"},
 		{"stalls are off", Outcome{TTFT: good, ITL: off(0), E2E: good, Stall: off(0.0005)}, "", "stall p99 +5.6 %"},
-		{"stalls are short", Outcome{TTFT: good, ITL: off(0), E2E: good, Stall: off(-0.0005)}, "", "stall p99 +5.6 %"},
+		{"stalls are short", Outcome{TTFT: good, ITL: off(0), E2E: good, Stall: off(-0.0005)}, "", "stall p99 -5.6 %"},
 		{"by less than a write took", Outcome{TTFT: good, ITL: off(0), E2E: good, Stall: off(0.0005),
 			StallMost: Quantiles{P99: 0.0095}}, "", ""},
 		{"which a note says", Outcome{Stage: noted, TTFT: good, ITL: off(0), E2E: good, Stall: off(0.0005)}, "", ""},

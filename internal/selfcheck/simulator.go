@@ -36,6 +36,7 @@ func (s *Scenario) flags() []string {
 		fmt.Sprintf("--tokens-per-event=%d", max(1, s.TokensPerEvent)),
 		fmt.Sprintf("--stall-fraction=%v", s.StallFraction),
 		fmt.Sprintf("--stall=%v", s.Stall),
+		"--send-times",
 	}
 }
 

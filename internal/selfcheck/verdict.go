@@ -37,28 +37,34 @@ func (o *Outcome) Doubts() []string {
 	return doubts
 }
 
-// Deceives reports whether the sweep calls the stage valid although a p99 is off by more than TrustedShare of its true
-// value, and which. That must never be.
+// Deceives reports whether the sweep calls the stage valid although its median, p95 or p99 of a latency is off by more than
+// TrustedShare of the true value, and which. That must never be.
 func (o *Outcome) Deceives() (which string, yes bool) {
 	if !o.Stage.Valid() {
 		return "", false
 	}
 	var wrong []string
 	for _, m := range o.latencies() {
-		if c := m.comparison; math.Abs(c.Error.P99) > TrustedShare*c.True.P99 {
-			wrong = append(wrong, fmt.Sprintf("%s p99 %+.1f %%", m.name, 100*c.Error.P99/c.True.P99))
-		}
+		wrong = append(wrong, m.comparison.off(m.name, m.comparison.True)...)
 	}
-	if share := o.stallError() / o.Stall.True.P99; share > TrustedShare && !slices.ContainsFunc(o.Stage.Findings, stallsUnknown) {
-		wrong = append(wrong, fmt.Sprintf("stall p99 %+.1f %%", 100*share))
+	if !slices.ContainsFunc(o.Stage.Findings, stallsUnknown) {
+		wrong = append(wrong, o.Stall.off("stall", o.StallMost)...)
 	}
 	return strings.Join(wrong, ", "), len(wrong) > 0
 }
 
-// stallError returns how far the reported p99 of the stalls lies outside what the simulator has on record, in seconds.
-func (o *Outcome) stallError() float64 {
-	reported := o.Stall.True.P99 + o.Stall.Error.P99
-	return max(0, o.Stall.True.P99-reported, reported-max(o.Stall.True.P99, o.StallMost.P99))
+// off says which reported quantiles are off by more than TrustedShare, where the true ones are known to lie between
+// c.True and most.
+func (c *Comparison) off(name string, most Quantiles) (wrong []string) {
+	upper := (&Comparison{True: most}).quantiles()
+	for i, q := range c.quantiles() {
+		reported := q.truth + q.err
+		err := max(0, reported-max(q.truth, upper[i].truth)) + min(0, reported-q.truth)
+		if math.Abs(err) > TrustedShare*q.truth {
+			wrong = append(wrong, fmt.Sprintf("%s %s %+.1f %%", name, q.name, 100*err/q.truth))
+		}
+	}
+	return wrong
 }
 
 // stallsUnknown reports whether a finding says that stalls are known between bounds only.

@@ -8,13 +8,17 @@ import (
 	"time"
 )
 
-// listener accepts connections that know when the kernel received what was read from them.
-type listener struct{ net.Listener }
+// listener accepts connections that know when the kernel received what was read from them and, with sendTimes, when it
+// sent what was written.
+type listener struct {
+	net.Listener
+	sendTimes bool
+}
 
 func (l listener) Accept() (net.Conn, error) {
 	accepted, err := l.Listener.Accept()
 	if tcp, ok := accepted.(*net.TCPConn); ok {
-		return newConn(tcp), nil
+		return newConn(tcp, l.sendTimes), nil
 	}
 	return accepted, err
 }
@@ -26,8 +30,11 @@ type conn struct {
 	reader  kernelReader
 	arrived atomic.Int64 // Unix ns; 0 = not known
 
-	corked bool // used by the goroutine of the request alone, as are writes
+	// Used by the goroutine of the request alone, as are writes.
+	corked bool
 	held   []byte
+	sends  sendTimes
+	sent   int64 // when the kernel sent what was written last, Unix ns; 0 = not known
 }
 
 // Write writes b, or keeps it while the connection is corked.
@@ -36,7 +43,17 @@ func (c *conn) Write(b []byte) (int, error) {
 		c.held = append(c.held, b...)
 		return len(b), nil
 	}
-	return c.TCPConn.Write(b)
+	return c.write(b)
+}
+
+func (c *conn) write(b []byte) (int, error) {
+	if !c.sends.on {
+		return c.TCPConn.Write(b)
+	}
+	began := time.Now()
+	n, err := c.TCPConn.Write(b)
+	c.sent = c.sends.since(began.UnixNano())
+	return n, err
 }
 
 // cork keeps back what is written until uncork writes it at once.
@@ -44,7 +61,7 @@ func (c *conn) cork() { c.corked, c.held = true, c.held[:0] }
 
 func (c *conn) uncork() error {
 	c.corked = false
-	_, err := c.TCPConn.Write(c.held)
+	_, err := c.write(c.held)
 	return err
 }
 

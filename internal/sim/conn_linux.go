@@ -24,7 +24,37 @@ type kernelReader struct {
 	err     error
 }
 
-func newConn(tcp *net.TCPConn) *conn {
+// sendTimes reads when the kernel sent what was written (SO_TIMESTAMPING), from the socket's queue of errors.
+type sendTimes struct {
+	on      bool
+	raw     syscall.RawConn
+	control [256]byte
+}
+
+// since returns when the kernel sent the last bytes of a write that began at began and has returned, in Unix ns; 0 if it
+// does not say so or has not sent them yet.
+func (s *sendTimes) since(began int64) (at int64) {
+	var payload [1]byte // with none Recvmsg asks for the type of the socket first
+	_ = s.raw.Control(func(fd uintptr) {
+		for at < began { // of earlier writes that were sent later
+			_, n, _, _, err := unix.Recvmsg(int(fd), payload[:], s.control[:], unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+			if err == unix.EINTR {
+				continue
+			}
+			if err != nil {
+				at = 0
+				return
+			}
+			at = kernelTime(s.control[:n], unix.SCM_TIMESTAMPING)
+		}
+	})
+	return at
+}
+
+// sendStamps asks for the time of each write, without a copy of it.
+const sendStamps = unix.SOF_TIMESTAMPING_TX_SOFTWARE | unix.SOF_TIMESTAMPING_SOFTWARE | unix.SOF_TIMESTAMPING_OPT_TSONLY
+
+func newConn(tcp *net.TCPConn, sendTimes bool) *conn {
 	c := &conn{TCPConn: tcp}
 	raw, err := tcp.SyscallConn()
 	if err != nil {
@@ -37,6 +67,12 @@ func newConn(tcp *net.TCPConn) *conn {
 	if err == nil && failure == nil {
 		c.reader.raw = raw
 		c.reader.step = c.reader.receive
+	}
+	if sendTimes {
+		err = raw.Control(func(fd uintptr) {
+			failure = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPING, sendStamps)
+		})
+		c.sends.on, c.sends.raw = err == nil && failure == nil, raw
 	}
 	return c
 }
@@ -73,7 +109,7 @@ func (r *kernelReader) receive(fd uintptr) bool {
 		case unix.EAGAIN:
 			return false
 		case nil:
-			r.n, r.err, r.stamped = n, nil, kernelTime(r.control[:controlLength])
+			r.n, r.err, r.stamped = n, nil, kernelTime(r.control[:controlLength], unix.SCM_TIMESTAMPNS)
 		default:
 			r.n, r.err = 0, err
 		}
@@ -81,16 +117,17 @@ func (r *kernelReader) receive(fd uintptr) bool {
 	}
 }
 
-// kernelTime returns the time in control messages as Unix ns, 0 if there is none.
-func kernelTime(control []byte) int64 {
-	messages, err := unix.ParseSocketControlMessage(control)
-	if err != nil {
-		return 0
-	}
-	for _, m := range messages {
-		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) >= 16 {
-			return int64(binary.NativeEndian.Uint64(m.Data))*1e9 + int64(binary.NativeEndian.Uint64(m.Data[8:]))
+// kernelTime returns the time in the control message of a kind as Unix ns, 0 if there is none.
+func kernelTime(control []byte, kind int32) int64 {
+	for len(control) > 0 {
+		header, data, rest, err := unix.ParseOneSocketControlMessage(control)
+		if err != nil {
+			return 0
 		}
+		if header.Level == unix.SOL_SOCKET && header.Type == kind && len(data) >= 16 {
+			return int64(binary.NativeEndian.Uint64(data))*1e9 + int64(binary.NativeEndian.Uint64(data[8:]))
+		}
+		control = rest
 	}
 	return 0
 }

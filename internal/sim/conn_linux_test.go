@@ -53,3 +53,47 @@ func TestConnReadsEndAsOthersDo(t *testing.T) {
 		t.Errorf("a read of a closed connection has error %v", err)
 	}
 }
+
+// TestSendTimes writes what its reader takes at once: the kernel has sent it when the write returns.
+func TestSendTimes(t *testing.T) {
+	server, client := connPair(t)
+	received := time.Now()
+	record := &entry{Record: Record{Received: received}, last: received.UnixNano()}
+	out := sink{w: server, flush: func() error { return nil }, conn: server, record: record}
+	buf := make([]byte, 10)
+	for round := range 3 {
+		before := time.Now()
+		if err := out.send([]byte("token"), 1); err != nil {
+			t.Fatal(err)
+		}
+		after := time.Now()
+		if _, err := io.ReadFull(client, buf[:5]); err != nil {
+			t.Fatal(err)
+		}
+		w := record.record().Writes[round]
+		if w.Before.UnixNano() < before.UnixNano() || w.After.UnixNano() > after.UnixNano() || !w.Before.Equal(w.After) {
+			t.Errorf("write %d is said to have left between %v and %v after it began, want one time up to %v", round,
+				w.Before.Sub(before), w.After.Sub(before), after.Sub(before))
+		}
+	}
+	if server.sent = 0; server.sends.since(time.Now().UnixNano()) != 0 {
+		t.Error("a time of a write that never was")
+	}
+}
+
+// TestSendTimesReachTheRecord has a whole server record them.
+func TestSendTimesReachTheRecord(t *testing.T) {
+	for _, sendTimes := range []bool{false, true} {
+		server, address := serve(t, Options{Fixed: fixed(ms, ms), SendTimes: sendTimes})
+		exchangeRaw(t, address, rawRequest("/v1/completions", "", true), "[DONE]")
+		exact := 0
+		for _, w := range wait(t, server)[0].Writes {
+			if w.Before.Equal(w.After) {
+				exact++
+			}
+		}
+		if sendTimes != (exact > 0) {
+			t.Errorf("with %v, %d writes have one time", sendTimes, exact)
+		}
+	}
+}

@@ -20,7 +20,7 @@ func connPair(t *testing.T) (server *conn, client net.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	accepted, err := listener{l}.Accept()
+	accepted, err := listener{Listener: l, sendTimes: true}.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			server.Close()
 		}
 	}()
-	err := server.Serve(listener{l})
+	err := server.Serve(listener{l, s.opts.SendTimes})
 	cancel()
 	<-ran
 	if errors.Is(err, http.ErrServerClosed) {

@@ -70,6 +70,10 @@ type Options struct {
 	Seed   uint64      // of everything drawn at random
 
 	TruthRecords int // finished requests that Truth remembers; 0 = DefaultTruthRecords
+	// SendTimes records when the kernel sent each write, where it says so (Linux): on a busy machine a write leaves
+	// milliseconds after its system call was about to begin. It is not for answers larger than the socket's buffer: what
+	// the kernel tells of a write then looks like a broken connection.
+	SendTimes bool
 }
 
 // FixedTiming is a timetable that does not depend on load. With both zero an answer is sent at once, in one write.

@@ -49,9 +49,19 @@ func (o *sink) write(b []byte, tokens int) error {
 		err = o.flush()
 	}
 	if err == nil {
-		o.record.add(before, time.Now(), tokens)
+		o.note(before, tokens)
 	}
 	return err
+}
+
+// note records a write that began at before and has just returned.
+func (o *sink) note(before time.Time, tokens int) {
+	after := time.Now()
+	if o.conn != nil && o.conn.sent >= before.UnixNano() {
+		before = time.Unix(0, o.conn.sent)
+		after = before
+	}
+	o.record.add(before, after, tokens)
 }
 
 // release writes what was held back: in a single system call if the connection can be corked, else in as many as
@@ -73,7 +83,7 @@ func (o *sink) release() error {
 	if err := errors.Join(err, o.conn.uncork()); err != nil {
 		return err
 	}
-	o.record.add(before, time.Now(), o.heldTokens)
+	o.note(before, o.heldTokens)
 	return nil
 }
 

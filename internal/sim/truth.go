@@ -38,8 +38,10 @@ type Record struct {
 
 // Write is one write of events to the connection.
 type Write struct {
-	Before, After time.Time // just before and just after the system call
-	Tokens        int       // in the events that this write completed; 0 for role events, usage and the like
+	// Before and After are just before and just after the system call: it left between them. Where the kernel says when
+	// it sent the write (Options.SendTimes) both are that time.
+	Before, After time.Time
+	Tokens        int // in the events that this write completed; 0 for role events, usage and the like
 }
 
 // jsonRecord is Record on the wire: times are nanoseconds since 1970, a write is [before, after, tokens].
