@@ -70,6 +70,7 @@ type accuracy struct {
 	host        *Host
 	w           io.Writer
 	runs, valid int
+	bounded     int // of the valid ones, those that give the stalls within bounds only
 	deceived    []string
 }
 
@@ -82,6 +83,9 @@ func (a *accuracy) run(ctx context.Context, s Scenario) (*Outcome, error) {
 	a.runs++
 	if o.Stage.Valid() {
 		a.valid++
+		if o.stallsBounded() {
+			a.bounded++
+		}
 	}
 	if which, yes := o.Deceives(); yes {
 		a.deceived = append(a.deceived, fmt.Sprintf("%s: %s", s.Name, which))
@@ -101,6 +105,9 @@ func (a *accuracy) conclude(held float64) {
 	}
 	fmt.Fprintf(a.w, "Of %d stages the sweep called %d valid, none of them with a p50, p95 or p99 off by more than %.0f %%.\n",
 		a.runs, a.valid, 100*TrustedShare)
+	if a.bounded > 0 {
+		fmt.Fprintf(a.w, "Of %d of the valid ones the stalls are known between the bounds of a note only, and were not held to that.\n", a.bounded)
+	}
 }
 
 // writeDetail writes a paragraph about the outcome.

@@ -47,7 +47,7 @@ func (o *Outcome) Deceives() (which string, yes bool) {
 	for _, m := range o.latencies() {
 		wrong = append(wrong, m.comparison.off(m.name, m.comparison.True)...)
 	}
-	if !slices.ContainsFunc(o.Stage.Findings, stallsUnknown) {
+	if !o.stallsBounded() {
 		wrong = append(wrong, o.Stall.off("stall", o.StallMost)...)
 	}
 	return strings.Join(wrong, ", "), len(wrong) > 0
@@ -67,8 +67,10 @@ func (c *Comparison) off(name string, most Quantiles) (wrong []string) {
 	return wrong
 }
 
-// stallsUnknown reports whether a finding says that stalls are known between bounds only.
-func stallsUnknown(f probe.Finding) bool { return f.Name == probe.FindingReceiveLag }
+// stallsBounded reports whether the stage says of its stalls between which bounds they are, since it does not know better.
+func (o *Outcome) stallsBounded() bool {
+	return slices.ContainsFunc(o.Stage.Findings, func(f probe.Finding) bool { return f.Name == probe.FindingReceiveLag })
+}
 
 type latency struct {
 	name       string
