@@ -42,6 +42,7 @@ type Endpoint struct {
 	running bool         // a cycle
 	next    time.Time    // when the next cycle is due
 	last    *probe.Cycle // the last one that ran to its end
+	judged  bool         // whether last knows which rate keeps the objectives, which takes too long for a scrape to ask
 	server  string       // what answers, as the last cycle found out
 
 	verdicts []probe.Change // of each signal the last one; only on what last can be compared with
@@ -145,7 +146,8 @@ func (e *Endpoint) replace(old *Endpoint) map[string]*failures {
 	kept := make(map[string]*failures)
 	e.running, e.next, e.objectives = old.running, old.next, old.objectives
 	if old.endpoint.Model == e.endpoint.Model {
-		e.last, e.server, e.strange, e.verdicts = old.last, old.server, old.strange, old.verdicts
+		e.last, e.judged, e.verdicts = old.last, old.judged, old.verdicts
+		e.server, e.strange = old.server, old.strange
 		for name, s := range old.stages {
 			kept[name] = s.failures
 		}
@@ -359,7 +361,7 @@ func (e *Endpoint) finished(c *probe.Cycle) {
 			}
 		}
 	}
-	e.last, e.verdicts = c, verdicts
+	e.last, e.judged, e.verdicts = c, c.ObjectivesJudged(), verdicts
 }
 
 // Restore shows the values of a cycle that ended in an earlier process, without counting it. Several are to be restored

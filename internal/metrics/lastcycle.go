@@ -125,12 +125,13 @@ func (l *lastCycles) Collect(ch chan<- prometheus.Metric) {
 	d := &l.metrics.lastCycle
 	for _, e := range l.metrics.all() {
 		e.mu.RLock()
-		last, verdicts, names, closed, objectives := e.last, e.verdicts, e.stageNames(), e.closed, e.objectives
+		last, judged, verdicts, objectives := e.last, e.judged, e.verdicts, e.objectives
+		names, closed := e.stageNames(), e.closed
 		e.mu.RUnlock()
 		if closed {
 			continue
 		}
-		d.collectCycle(ch, e.endpoint, last)
+		d.collectCycle(ch, e.endpoint, last, judged)
 		d.collectRegression(ch, e.endpoint, last, verdicts)
 		d.collectObjectives(ch, e.endpoint, objectives)
 		for _, name := range names {
@@ -150,7 +151,7 @@ func stageOf(c *probe.Cycle, name string) *probe.Stage {
 	return nil
 }
 
-func (d *lastCycleDescs) collectCycle(ch chan<- prometheus.Metric, ep probe.Endpoint, c *probe.Cycle) {
+func (d *lastCycleDescs) collectCycle(ch chan<- prometheus.Metric, ep probe.Endpoint, c *probe.Cycle, judged bool) {
 	completed, duration, objective := 0.0, math.NaN(), math.NaN()
 	requests, low, high, tokens := math.NaN(), math.NaN(), math.NaN(), math.NaN()
 	if c != nil {
@@ -161,7 +162,7 @@ func (d *lastCycleDescs) collectCycle(ch chan<- prometheus.Metric, ep probe.Endp
 		if i := c.Capacity.RequestsInterval; !i.IsZero() {
 			low, high = i.Low, i.High
 		}
-		if c.ObjectivesJudged() {
+		if judged {
 			objective = c.Capacity.ObjectiveRequestsPerSecond
 		}
 	}
