@@ -135,6 +135,7 @@ type (
 		InterTokenLatency       *distributionJSON `json:"inter_token_latency_seconds"`
 		TimePerOutputToken      *distributionJSON `json:"time_per_output_token_seconds"`
 		StreamStall             *distributionJSON `json:"stream_stall_seconds"`
+		StreamStallP99          *intervalJSON     `json:"stream_stall_p99_bounds_seconds,omitempty"`
 		TimeToFirstTokenExcess  *excessJSON       `json:"time_to_first_token_excess,omitempty"`
 		InterTokenLatencyExcess *excessJSON       `json:"inter_token_latency_excess,omitempty"`
 		RequestDurationExcess   *excessJSON       `json:"request_duration_excess,omitempty"`

@@ -191,7 +191,8 @@ func (c Capacity) ObjectiveShare() (share float64, ok bool) {
 	return c.ObjectiveRequestsPerSecond / c.RequestsPerSecond, true
 }
 
-// Interval holds a value with 95 % confidence; zero where there is none.
+// Interval is between what values one lies, with 95 % confidence where its field does not say otherwise; zero where there
+// is none.
 type Interval struct{ Low, High float64 }
 
 // IsZero reports whether there is no interval.
@@ -230,6 +231,9 @@ type Stage struct {
 	InterTokenLatency      Distribution
 	TimePerOutputToken     Distribution
 	StreamStall            Distribution
+	// StreamStallP99 bounds, in seconds and for certain, the true 99th percentile of the stalls where late reads hide how
+	// long the longest gaps were; zero where StreamStall tells it.
+	StreamStallP99 Interval
 	// How often the limits of Cycle.Objectives were exceeded; zero where there is none.
 	TimeToFirstTokenExcess, InterTokenLatencyExcess, RequestDurationExcess Excess
 	// Distributions over every request that was sent.

@@ -139,6 +139,7 @@ type (
 		InterTokenLatency       distributionJSON `json:"inter_token_latency_seconds"`
 		TimePerOutputToken      distributionJSON `json:"time_per_output_token_seconds"`
 		StreamStall             distributionJSON `json:"stream_stall_seconds"`
+		StreamStallP99          *intervalJSON    `json:"stream_stall_p99_bounds_seconds"`
 		TimeToFirstTokenExcess  *excessJSON      `json:"time_to_first_token_excess"`
 		InterTokenLatencyExcess *excessJSON      `json:"inter_token_latency_excess"`
 		RequestDurationExcess   *excessJSON      `json:"request_duration_excess"`
@@ -295,6 +296,7 @@ func encodeStage(s *probe.Stage) stageJSON {
 		InterTokenLatency:       encodeDistribution(&s.InterTokenLatency),
 		TimePerOutputToken:      encodeDistribution(&s.TimePerOutputToken),
 		StreamStall:             encodeDistribution(&s.StreamStall),
+		StreamStallP99:          encodeInterval(s.StreamStallP99),
 		TimeToFirstTokenExcess:  encodeExcess(s.TimeToFirstTokenExcess),
 		InterTokenLatencyExcess: encodeExcess(s.InterTokenLatencyExcess),
 		RequestDurationExcess:   encodeExcess(s.RequestDurationExcess),
@@ -526,6 +528,7 @@ func (d *decoder) stage(j *stageJSON) probe.Stage {
 		InterTokenLatency:       decodeDistribution(&j.InterTokenLatency),
 		TimePerOutputToken:      decodeDistribution(&j.TimePerOutputToken),
 		StreamStall:             decodeDistribution(&j.StreamStall),
+		StreamStallP99:          decodeInterval(j.StreamStallP99),
 		TimeToFirstTokenExcess:  decodeExcess(j.TimeToFirstTokenExcess),
 		InterTokenLatencyExcess: decodeExcess(j.InterTokenLatencyExcess),
 		RequestDurationExcess:   decodeExcess(j.RequestDurationExcess),

@@ -160,7 +160,9 @@ func TestQuantiles(t *testing.T) {
 
 func TestVerdicts(t *testing.T) {
 	invalid := probe.Stage{Findings: []probe.Finding{{Name: probe.FindingReceiveLag, Detail: "answers were late", Invalidates: true}}}
-	noted := probe.Stage{Findings: []probe.Finding{{Name: probe.FindingReceiveLag, Detail: "from 1 to 2 ms"}}}
+	within := func(low, high float64) probe.Stage {
+		return probe.Stage{StreamStallP99: probe.Interval{Low: low, High: high}}
+	}
 	good := Comparison{True: Quantiles{0.06, 0.06, 0.06, 0.06}, Error: Quantiles{0.0009, -0.0009, 0.0009, 0.5}}
 	off := func(e float64) Comparison {
 		return Comparison{True: Quantiles{0.009, 0.009, 0.009, 0.009}, Error: Quantiles{P99: e}}
@@ -182,7 +184,11 @@ func TestVerdicts(t *testing.T) {
 		{"stalls are short", Outcome{TTFT: good, ITL: off(0), E2E: good, Stall: off(-0.0005)}, "", "stall p99 -5.6 %"},
 		{"by less than a write took", Outcome{TTFT: good, ITL: off(0), E2E: good, Stall: off(0.0005),
 			StallMost: Quantiles{P99: 0.0095}}, "", ""},
-		{"which a note says", Outcome{Stage: noted, TTFT: good, ITL: off(0), E2E: good, Stall: off(0.0005)}, "", ""},
+		{"within the stage's bounds", Outcome{Stage: within(0.008, 0.012), TTFT: good, ITL: off(0), E2E: good, Stall: off(0.003)}, "", ""},
+		{"beyond them", Outcome{Stage: within(0.010, 0.012), TTFT: good, ITL: off(0), E2E: good, Stall: off(0.003)}, "",
+			"the bounds of stall p99 +11.1 %"},
+		{"below them", Outcome{Stage: within(0.004, 0.006), TTFT: good, ITL: off(0), E2E: good, Stall: off(-0.003)}, "",
+			"the bounds of stall p99 -33.3 %"},
 		{"not valid", Outcome{Stage: invalid, TTFT: good, ITL: off(1), E2E: good}, "answers were late; ITL p99 is off by +1000.00 ms", ""},
 		{"failures", Outcome{Failed: 2, TTFT: good, ITL: off(0), E2E: good}, "2 requests failed", ""},
 	} {

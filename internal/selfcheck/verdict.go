@@ -3,7 +3,6 @@ package selfcheck
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 
 	"github.com/inferprobe/inferprobe/internal/probe"
@@ -38,38 +37,39 @@ func (o *Outcome) Doubts() []string {
 }
 
 // Deceives reports whether the sweep calls the stage valid although its median, p95 or p99 of a latency is off by more than
-// TrustedShare of the true value, and which. That must never be.
+// TrustedShare of the true value, and which. That must never be. Of stalls that the stage knows between bounds only, the
+// true p99 has to be there.
 func (o *Outcome) Deceives() (which string, yes bool) {
 	if !o.Stage.Valid() {
 		return "", false
 	}
 	var wrong []string
 	for _, m := range o.latencies() {
-		wrong = append(wrong, m.comparison.off(m.name, m.comparison.True)...)
+		for _, q := range m.comparison.quantiles() {
+			wrong = append(wrong, off(m.name+" "+q.name, exactly(q.truth+q.err), exactly(q.truth))...)
+		}
 	}
-	if !o.stallsBounded() {
-		wrong = append(wrong, o.Stall.off("stall", o.StallMost)...)
+	bounds, most := o.Stage.StreamStallP99, (&Comparison{True: o.StallMost}).quantiles()
+	for i, q := range o.Stall.quantiles() {
+		truth := probe.Interval{Low: q.truth, High: max(q.truth, most[i].truth)}
+		if bounds.IsZero() {
+			wrong = append(wrong, off("stall "+q.name, exactly(q.truth+q.err), truth)...)
+		} else if q.name == p99 {
+			wrong = append(wrong, off("the bounds of stall "+q.name, bounds, truth)...)
+		}
 	}
 	return strings.Join(wrong, ", "), len(wrong) > 0
 }
 
-// off says which reported quantiles are off by more than TrustedShare, where the true ones are known to lie between
-// c.True and most.
-func (c *Comparison) off(name string, most Quantiles) (wrong []string) {
-	upper := (&Comparison{True: most}).quantiles()
-	for i, q := range c.quantiles() {
-		reported := q.truth + q.err
-		err := max(0, reported-max(q.truth, upper[i].truth)) + min(0, reported-q.truth)
-		if math.Abs(err) > TrustedShare*q.truth {
-			wrong = append(wrong, fmt.Sprintf("%s %s %+.1f %%", name, q.name, 100*err/q.truth))
-		}
-	}
-	return wrong
-}
+func exactly(v float64) probe.Interval { return probe.Interval{Low: v, High: v} }
 
-// stallsBounded reports whether the stage says of its stalls between which bounds they are, since it does not know better.
-func (o *Outcome) stallsBounded() bool {
-	return slices.ContainsFunc(o.Stage.Findings, func(f probe.Finding) bool { return f.Name == probe.FindingReceiveLag })
+// off says by how much of the true value what is reported is off, if by more than TrustedShare.
+func off(name string, reported, truth probe.Interval) []string {
+	err := max(0, reported.Low-truth.High) + min(0, reported.High-truth.Low)
+	if math.Abs(err) <= TrustedShare*truth.Low {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s %+.1f %%", name, 100*err/truth.Low)}
 }
 
 type latency struct {
@@ -82,6 +82,8 @@ func (o *Outcome) latencies() []latency {
 	return []latency{{"TTFT", &o.TTFT}, {"ITL", &o.ITL}, {"request", &o.E2E}}
 }
 
+const p99 = "p99"
+
 type quantile struct {
 	name       string
 	truth, err float64
@@ -90,7 +92,7 @@ type quantile struct {
 // quantiles are those that have to be right; the maximum is shown only.
 func (c *Comparison) quantiles() []quantile {
 	return []quantile{
-		{"p50", c.True.P50, c.Error.P50}, {"p95", c.True.P95, c.Error.P95}, {"p99", c.True.P99, c.Error.P99},
+		{"p50", c.True.P50, c.Error.P50}, {"p95", c.True.P95, c.Error.P95}, {p99, c.True.P99, c.Error.P99},
 	}
 }
 

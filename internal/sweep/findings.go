@@ -115,10 +115,9 @@ func (j *judgement) receiveLag() {
 			"not known", 100*merged)
 		return
 	}
-	least, most := j.stallLeast.Quantile(0.99), j.stallMost.Quantile(0.99)
-	if most-least > stallShare*least {
+	if bounds := j.stage.StreamStallP99; !bounds.IsZero() {
 		j.note(probe.FindingReceiveLag, "tokens behind the longest gaps were read together, and may have been read late: the "+
-			"p99 of the stalls is known only to be from %s to %s", ms(least), ms(most))
+			"p99 of the stalls is known only to be from %s to %s", ms(bounds.Low), ms(bounds.High))
 	}
 }
 

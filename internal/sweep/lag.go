@@ -87,6 +87,15 @@ func stallBounds(r *probe.Result) (least, most time.Duration) {
 	return least, most
 }
 
+// stallP99 returns the bounds of the p99 of the stalls, where they are far enough apart to tell.
+func (c *collector) stallP99() probe.Interval {
+	least, most := c.stallLeast.Quantile(0.99), c.stallMost.Quantile(0.99)
+	if most-least > stallShare*least {
+		return probe.Interval{Low: least, High: most}
+	}
+	return probe.Interval{}
+}
+
 // firstTokenError estimates by how much the time of the first token is late because it was read late together with
 // others: it came as many gaps before the end of the second arrival as there are events between.
 func firstTokenError(r *probe.Result) time.Duration {

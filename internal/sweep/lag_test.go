@@ -172,9 +172,9 @@ func TestStallsAreKnownWithinBounds(t *testing.T) {
 			r.Request, r.Outcome, r.Sent = &probe.Request{}, probe.Completed, epoch
 			c.Record(r)
 		}
-		j := &judgement{collector: c, stage: &probe.Stage{}}
+		j := &judgement{collector: c, stage: &probe.Stage{StreamStallP99: c.stallP99()}}
 		j.receiveLag()
-		if got := len(j.findings) == 1 && !j.findings[0].Invalidates; got != test.want {
+		if got := len(j.findings) == 1 && !j.findings[0].Invalidates; got != test.want || got == j.stage.StreamStallP99.IsZero() {
 			t.Errorf("%s: %+v", name, j.findings)
 		}
 	}

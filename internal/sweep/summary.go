@@ -35,6 +35,7 @@ func (c *collector) summarise(s named, out load.Outcome, settled *settler) probe
 		InterTokenLatency:      distribution(&c.itl),
 		TimePerOutputToken:     distribution(&c.tpot),
 		StreamStall:            distribution(&c.stall),
+		StreamStallP99:         c.stallP99(),
 		TimeToFirstTokenExcess: c.slowFirst.result(), InterTokenLatencyExcess: c.slowGaps.result(),
 		RequestDurationExcess: c.slow.result(),
 		ScheduleDelay:         distribution(&c.delay),
