@@ -10,7 +10,10 @@ import (
 	"testing/iotest"
 )
 
-const inChunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"
+const (
+	chunkedHead = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+	inChunks    = chunkedHead + "2\r\nok\r\n"
+)
 
 var errNothingMore = errors.New("nothing more has come")
 
@@ -34,6 +37,65 @@ func TestLastBytes(t *testing.T) {
 			if n, err := response.Body.Read(p); n != 0 || err != want {
 				t.Errorf("%q: then %d bytes, %v; want %v", end, n, err, want)
 			}
+		}
+	}
+}
+
+// TestPartsOfChunks: what has come of a body is there before what comes next, wherever that begins.
+func TestPartsOfChunks(t *testing.T) {
+	for _, test := range []struct{ come, want string }{
+		{"2\r\no", "o"},
+		{"2\r\nok", "ok"},
+		{"2\r\nok\r", "ok"},
+		{"2\r\nok\r\n5", "ok"},
+		{"2\r\nok\r\n5\r\n", "ok"},
+		{"2\r\nok\r\n5\r\nay", "okay"},
+		{"0A;a=\"b\" \r\nok", "ok"},
+		{"2 \t\r\nok\r\nb\r\nay", "okay"},
+	} {
+		come := io.MultiReader(strings.NewReader(chunkedHead+test.come), iotest.ErrReader(errNothingMore))
+		response, err := ReadResponse(bufio.NewReader(come), &http.Request{Method: http.MethodPost})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := make([]byte, 99)
+		if n, err := response.Body.Read(p); string(p[:n]) != test.want || err != nil {
+			t.Errorf("%q: got %q, %v; want %q", test.come, p[:n], err, test.want)
+		}
+		if n, err := response.Body.Read(p); n != 0 || err != errNothingMore {
+			t.Errorf("%q: then %q, %v", test.come, p[:n], err)
+		}
+	}
+}
+
+// TestBadChunks: the bytes before what is no chunk are none the worse for it.
+func TestBadChunks(t *testing.T) {
+	for _, test := range []struct {
+		end string
+		err error
+	}{
+		{"x\r\n", errChunkLength},
+		{"\r\n", errChunkLength},
+		{"-2\r\nok\r\n", errChunkLength},
+		{"0x2\r\nok\r\n", errChunkLength},
+		{"8000000000000000\r\n", errChunkLength},
+		{"2\r\nokay\r\n", errChunkEnd},
+		{"2\nok\r\n", errChunkEnd},
+		{"2;\r\r\nok\r\n", errChunkEnd},
+		{"2\r\nok", io.ErrUnexpectedEOF},
+		{"2\r\nok\r", io.ErrUnexpectedEOF},
+		{"3\r\nok", io.ErrUnexpectedEOF},
+		{"3", io.ErrUnexpectedEOF},
+		{"3;" + strings.Repeat("a", readBuffer) + "\r\nok\n\r\n", bufio.ErrBufferFull},
+	} {
+		in := bufio.NewReader(strings.NewReader(inChunks + test.end))
+		response, err := ReadResponse(in, &http.Request{Method: http.MethodPost})
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		if err != test.err || !strings.HasPrefix(string(body), "ok") {
+			t.Errorf("%.20q: %q, %v; want %v", test.end, body, err, test.err)
 		}
 	}
 }

@@ -180,6 +180,22 @@ func TestOutcomes(t *testing.T) {
 			c.chunk(token, "data: [DONE]\n\n")
 			c.send("0\r\n\r\n")
 		}, Options{}, probe.ReasonTruncated, 1, "without a finish reason"},
+		{"[DONE] alone, and no end", func(c *rawConn) { c.send(streamHead); c.chunk("data: [DONE]\n\n"); c.hang() }, Options{},
+			probe.ReasonEmpty, 0, "without a token"},
+		{"an error between events, and no end", func(c *rawConn) {
+			c.send(streamHead)
+			c.chunk(token, "error: {\"message\":\"it broke\"}\n\n")
+			c.hang()
+		}, Options{IdleTimeout: 50 * time.Millisecond}, probe.ReasonErrorEvent, 1, "it broke"},
+		{"an error between events, and the end", func(c *rawConn) {
+			c.send(streamHead)
+			c.chunk(token, `{"error":{"message":"it broke"}}`, "\n")
+			c.close()
+		}, Options{}, probe.ReasonErrorEvent, 1, "it broke"},
+		{"another line between events", func(c *rawConn) { c.send(streamHead); c.chunk("hello\n\n", token); c.finish() },
+			Options{}, "", 1, ""},
+		{"a token in a part of a chunk", func(c *rawConn) { c.send(streamHead, "fff\r\n", token); c.hang() },
+			Options{IdleTimeout: 50 * time.Millisecond}, probe.ReasonTimeoutIdle, 1, "no token for 50ms after 1 arrivals"},
 		{"no event", func(c *rawConn) { c.send(streamHead, "0\r\n\r\n") }, Options{}, probe.ReasonEmpty, 0, ""},
 		{"empty body", func(c *rawConn) { c.send("HTTP/1.1 204 X\r\n\r\n") }, Options{}, probe.ReasonEmpty, 0, "204"},
 		{"gzip", func(c *rawConn) {
@@ -208,6 +224,10 @@ func TestOutcomes(t *testing.T) {
 		{"429", json(429, `{"error":{"message":"slow down"}}`), Options{}, probe.ReasonRateLimited, 0, "slow down"},
 		{"500", json(500, ``), Options{}, probe.ReasonHTTP5xx, 0, "500: no body"},
 		{"503", json(503, "\x1b[31mred\x1b[0m\r\n and\x07 dead"), Options{}, probe.ReasonHTTP5xx, 0, "503: red and dead"},
+		{"429 whose body does not end", func(c *rawConn) {
+			c.send("HTTP/1.1 429 X\r\nContent-Length: 99\r\n\r\n", `{"error":"slow down"}`)
+			c.hang()
+		}, Options{FirstTokenTimeout: 50 * time.Millisecond}, probe.ReasonRateLimited, 0, "slow down"},
 		{"key in an error", json(400, `{"error":"bad key sk-geheim\u0000-1234"}`), Options{APIKey: "sk-geheim-1234"},
 			probe.ReasonHTTP4xx, 0, "bad key [redacted]"},
 		{"key in an event", func(c *rawConn) { c.send(streamHead); c.chunk(`data: {"error":"bad key sk-geheim"}`, "\n\n") },

@@ -59,8 +59,9 @@ type choice struct {
 	usage                                   nestedUsage
 }
 
-// part is one element of a content that is a list (Mistral): text or reasoning, which may be empty, or something else.
-type part struct{ text, thinking, worded bool }
+// part is one element of a content that is a list (Mistral, Databricks): text or reasoning, which may be empty, or
+// something else.
+type part struct{ text, thinking, summary, worded bool }
 
 // nestedUsage is a usage elsewhere than at the top: in a choice (Moonshot) or in x_groq.
 type nestedUsage struct {
@@ -269,9 +270,10 @@ func contentPart(d *decoder) bool {
 		return false
 	}
 	other := !d.part.worded && filled(d.data[start:d.i])
-	d.partial = d.partial || d.part.thinking || other
+	thinking := d.part.thinking || d.part.summary
+	d.partial = d.partial || thinking || other
 	c.content = c.content || d.part.text || other
-	c.thinking = c.thinking || d.part.thinking
+	c.thinking = c.thinking || thinking
 	return true
 }
 
@@ -283,6 +285,9 @@ func partMember(d *decoder, key []byte) (ok bool) {
 	case "thinking":
 		d.part.worded = true
 		d.part.thinking, ok = d.filled()
+	case "summary": // of the reasoning (Databricks)
+		d.part.worded = true
+		d.part.summary, ok = d.filled()
 	default:
 		ok = d.skip()
 	}

@@ -26,6 +26,10 @@ var events = []struct {
 		event{hasChoices: true, choices: 1}},
 	{"content in a part that is no text", `{"choices":[{"delta":{"content":[{"type":"image_url","image_url":{}}]}}]}`,
 		event{hasChoices: true, choices: 1, answer: true}},
+	{"reasoning in summaries", `{"choices":[{"delta":{"content":[{"type":"reasoning","summary":[{"text":"a"}]}]}}]}`,
+		event{hasChoices: true, choices: 1, reasoning: true}},
+	{"an empty summary", `{"choices":[{"delta":{"content":[{"type":"reasoning","summary":[]}]}}]}`,
+		event{hasChoices: true, choices: 1}},
 	{"reasoning in parts", `{"choices":[{"delta":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"a"}]}]}}]}`,
 		event{hasChoices: true, choices: 1, reasoning: true}},
 	{"no parts", `{"choices":[{"delta":{"content":[ ]}}]}`, event{hasChoices: true, choices: 1}},
@@ -193,8 +197,10 @@ func referenceChoice(element any, e *event) {
 			part, _ := element.(map[string]any)
 			_, hasText := part["text"]
 			_, hasThinking := part["thinking"]
-			content = content || something(part["text"]) || something(element) && !hasText && !hasThinking
-			thinking = thinking || something(part["thinking"])
+			_, hasSummary := part["summary"]
+			worded := hasText || hasThinking || hasSummary
+			content = content || something(part["text"]) || something(element) && !worded
+			thinking = thinking || something(part["thinking"]) || something(part["summary"])
 		}
 	}
 	e.answer = e.answer || something(c["text"]) || content || something(delta["refusal"]) ||

@@ -69,15 +69,29 @@ func (a *attempt) read(body io.Reader) *stream {
 			s.malformed = errors.Is(err, sse.ErrTooLong) || errors.Is(err, sse.ErrTooManyLong)
 		case isDone(e.Data):
 			s.ended = true
-			a.drain(reader)
 		case s.take(a, reader, e):
 			continue
-		case s.errorSent:
+		}
+		s.takeStray(reader.Stray())
+		if err == nil && (s.ended || s.errorSent) {
 			a.drain(reader)
 		}
 		s.tell(a.req)
 		a.client.standIn(s)
 		return s
+	}
+}
+
+// takeStray takes in what came outside of events. An error that came so is one nevertheless: as a field of its own, as
+// llama.cpp wrote it until 2025, or as plain JSON, which Gemini breaks streams off with.
+func (s *stream) takeStray(text []byte) {
+	if len(text) == 0 || s.errorSent {
+		return
+	}
+	text, isField := bytes.CutPrefix(text, []byte("error:"))
+	var d decoder
+	if text = bytes.TrimSpace(text); isField || d.decode(text) && d.event.err {
+		s.errorSent, s.problem = true, messageOf(text)
 	}
 }
 

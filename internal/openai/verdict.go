@@ -2,6 +2,7 @@ package openai
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -71,7 +72,7 @@ func (a *attempt) refused(response *http.Response) {
 	}
 	a.res.RetryTime = retryAfter(response.Header, time.Now())
 	body, _ := io.ReadAll(io.LimitReader(response.Body, maxErrorBody))
-	if cause := a.cause(); cause != nil {
+	if cause := context.Cause(a.ctx); cause != nil { // one of our own limits leaves the status what it is
 		a.interrupted(cause)
 		return
 	}
@@ -168,7 +169,7 @@ func (a *attempt) judge(s *stream) {
 		a.fail(probe.ReasonEmpty, "finish reason %q without a token", finish)
 	case finish != "", a.req.OutputTokens > 0 && s.atLeast() >= a.req.OutputTokens:
 		res.Outcome = probe.Completed
-	case cause != nil:
+	case cause != nil && !s.ended: // what comes behind [DONE] is not waited for
 		a.interrupted(cause)
 	case s.ended && s.events == 0 && len(s.stray) > 0:
 		a.document("text", bodyMessage(nil, s.stray), s.stray)

@@ -282,8 +282,8 @@ type referenceEvent struct {
 }
 
 type referencePart struct {
-	Text     string
-	Thinking []json.RawMessage
+	Text              string
+	Thinking, Summary []json.RawMessage
 }
 
 type referenceCounts struct {
@@ -318,7 +318,7 @@ func (ev *referenceEvent) token() bool {
 		}
 		_ = json.Unmarshal(c.Delta.Content, &parts)
 		for _, part := range parts {
-			if part.Text != "" || len(part.Thinking) > 0 {
+			if part.Text != "" || len(part.Thinking) > 0 || len(part.Summary) > 0 {
 				return true
 			}
 		}
