@@ -43,8 +43,12 @@ func accuracyScenarios(cores int) []Scenario {
 // finds. It reports whether the sweep's verdict kept its promise: no stage that it calls valid has a p50, p95 or p99 that is
 // off by more than TrustedShare. It takes some three minutes.
 func (h *Host) Accuracy(ctx context.Context, cores int, w io.Writer) (kept bool, err error) {
-	a := accuracy{host: h, w: w}
-	fmt.Fprint(w, notice())
+	return accurate(ctx, cores, w, h.Run)
+}
+
+func accurate(ctx context.Context, cores int, w io.Writer, run runner) (kept bool, err error) {
+	a := accuracy{measure: run, w: w}
+	fmt.Fprint(w, notice, "It does not where other processes are busy: there it is one of them.\n")
 	for _, s := range accuracyScenarios(cores) {
 		if _, err := a.run(ctx, s); err != nil {
 			return false, err
@@ -67,19 +71,21 @@ func (h *Host) Accuracy(ctx context.Context, cores int, w io.Writer) (kept bool,
 
 // accuracy is the state of Accuracy.
 type accuracy struct {
-	host        *Host
+	measure     runner
 	w           io.Writer
 	runs, valid int
 	bounded     int // of the valid ones, those that know the p99 of the stalls between bounds only
 	deceived    []string
+	table       []string // a row each
 }
 
 func (a *accuracy) run(ctx context.Context, s Scenario) (*Outcome, error) {
-	o, err := a.host.Run(ctx, s)
+	o, err := a.measure(ctx, s)
 	if err != nil {
 		return nil, err
 	}
 	o.writeDetail(a.w)
+	a.table = append(a.table, o.row())
 	a.runs++
 	if o.Stage.Valid() {
 		a.valid++
@@ -93,7 +99,26 @@ func (a *accuracy) run(ctx context.Context, s Scenario) (*Outcome, error) {
 	return o, nil
 }
 
+const tableHeader = `
+| scenario | verdict | left late, p99 ms | gap CV | error of TTFT, ms: p50, p95, p99, max | ITL | request | stall |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+`
+
+// row is the outcome as a row of the table of docs/accuracy.md.
+func (o *Outcome) row() string {
+	cells := []string{o.Scenario.Name, o.verdict(), milliseconds(o.Lateness.P99), fmt.Sprintf("%.3f", o.GapCV)}
+	for _, m := range append(o.latencies(), latency{"stall", &o.Stall}) {
+		e := m.comparison.Error
+		cells = append(cells, fmt.Sprintf("%s, %s, %s, %s", signed(e.P50), signed(e.P95), signed(e.P99), signed(e.Max)))
+	}
+	if b := o.Stage.StreamStallP99; !b.IsZero() {
+		cells[len(cells)-1] += fmt.Sprintf("; p99 %s to %s", milliseconds(b.Low), milliseconds(b.High))
+	}
+	return "| " + strings.Join(cells, " | ") + " |\n"
+}
+
 func (a *accuracy) conclude(held float64) {
+	fmt.Fprint(a.w, tableHeader, strings.Join(a.table, ""))
 	if held > 0 {
 		fmt.Fprintf(a.w, "\nThe highest rate with all errors under %.0f ms and %.0f %% was %s.\n", 1000*TrustedError,
 			100*TrustedShare, perSecond(held))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -17,9 +18,13 @@ func checkRates() []float64 { return []float64{20, 50, 100, 200, 300, 500, 1000,
 // Check raises the rate until something is not to be trusted any more, writes a line about each rate to w and a
 // conclusion, and returns the highest rate that is; 0 if none is. It takes less than a minute.
 func (h *Host) Check(ctx context.Context, w io.Writer) (trusted float64, err error) {
-	fmt.Fprint(w, notice(), "\n", checkHeader)
+	return check(ctx, w, h.Run)
+}
+
+func check(ctx context.Context, w io.Writer, run runner) (trusted float64, err error) {
+	fmt.Fprint(w, notice, "\n", checkHeader)
 	for _, rate := range checkRates() {
-		o, err := h.Run(ctx, Scenario{Name: perSecond(rate), Rate: rate, Duration: checkDuration})
+		o, err := run(ctx, Scenario{Name: perSecond(rate), Rate: rate, Duration: checkDuration})
 		if err != nil {
 			return trusted, err
 		}
@@ -35,9 +40,8 @@ func (h *Host) Check(ctx context.Context, w io.Writer) (trusted float64, err err
 }
 
 // notice is what was changed on the host.
-func notice() string {
-	return fmt.Sprintf("The simulator runs at nice %d, to leave the CPU to the client as a server elsewhere would.\n", SimulatorNice)
-}
+var notice = fmt.Sprintf("The simulator runs at nice %d, to leave the CPU to the client as a server elsewhere would.\n",
+	SimulatorNice)
 
 // shared is why a host may bear more than was found.
 const shared = "The simulator used its CPU, too; against a server elsewhere it bears more.\n"
@@ -70,7 +74,7 @@ func (o *Outcome) verdict() string {
 	}
 	var reasons []string
 	for _, f := range o.Stage.Findings {
-		if f.Invalidates {
+		if f.Invalidates && !slices.Contains(reasons, string(f.Name)) {
 			reasons = append(reasons, string(f.Name))
 		}
 	}

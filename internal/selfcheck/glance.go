@@ -12,11 +12,8 @@ import (
 	"github.com/inferprobe/inferprobe/internal/wiretime"
 )
 
-const (
-	glanceEvery = 5 * time.Millisecond
-	// GlanceTime is long enough for 200 observations and short enough to spend at every start.
-	GlanceTime = time.Second
-)
+// glanceEvery is the time between two observations of Look.
+const glanceEvery = time.Millisecond
 
 // Glance is what a short look at the host shows, without a simulator and almost without load: how promptly it wakes
 // those who sleep and those who wait for data. Durations are in seconds.
@@ -26,7 +23,7 @@ type Glance struct {
 	KernelTimes bool      // the kernel tells when data arrived, so that a late reader still knows
 }
 
-// Look sends a byte to itself over loopback every five milliseconds for so long, and watches.
+// Look sends a byte to itself over loopback every millisecond for so long, and watches.
 func Look(ctx context.Context, length time.Duration) (Glance, error) {
 	sender, receiver, err := pair(ctx)
 	if err != nil {

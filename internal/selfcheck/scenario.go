@@ -2,8 +2,8 @@
 // of its own, and compares what was reported with the simulator's record of what it did and when.
 //
 // An error is always what was reported less what is true. A latency is true from when the kernel had received the
-// request's head at the server, to just before the server wrote the token in question. So every error holds the way of
-// both through the kernel, some hundredths of a millisecond on loopback.
+// request's head at the server, to when it sent the token in question (sim.Options.SendTimes). So every error holds the way
+// of both through the kernel, some hundredths of a millisecond on loopback.
 package selfcheck
 
 import (
@@ -128,8 +128,35 @@ func (s *Scenario) measure(ctx context.Context, server control, pools sweep.Pool
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Name, err)
 	}
-	return compare(s, &cycle.Stages[0], w, records)
+	o, err := compare(s, &cycle.Stages[0], w, records)
+	if err != nil {
+		return nil, err
+	}
+	return o, o.happened()
 }
+
+// happened returns an error if the simulator did not do what the scenario is about: a small error would prove nothing.
+func (o *Outcome) happened() error {
+	s := &o.Scenario
+	for _, must := range []struct {
+		what   string
+		have   float64
+		wanted time.Duration
+	}{
+		{"p99 of the gaps", o.ITL.True.P99, s.Stall}, // of which more than 1 % stall
+		{"median of the longest gaps", o.Stall.True.P50, time.Duration(s.TokensPerEvent-1) * interTokenLatency},
+		{"longest time to first token", o.TTFT.True.Max, s.Freeze},
+	} {
+		if must.have < must.wanted.Seconds() {
+			return fmt.Errorf("%s: the simulator's %s is %s ms, so that the scenario did not come about: it must be %v or more",
+				s.Name, must.what, milliseconds(must.have), must.wanted)
+		}
+	}
+	return nil
+}
+
+// runner runs a scenario, as Host.Run does.
+type runner func(context.Context, Scenario) (*Outcome, error)
 
 // seen is what the client says about one request.
 type seen struct {
