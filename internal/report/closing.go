@@ -85,6 +85,9 @@ func summary(c *probe.Cycle, stages []probe.Stage) section {
 	if len(stages) > 0 {
 		s.add("Validity", "%s", validity(stages))
 	}
+	if text := ownDelays(stages); text != "" {
+		s.add("Own delays", "%s", text)
+	}
 	if n := c.Workload.SharedPrefixTokens; n > 0 && len(stages) > 0 {
 		s.add("Prefix cache", "the first %s of every prompt are the same; %s", count(n, "token"), fromCache(stages))
 	}
@@ -99,6 +102,30 @@ func summary(c *probe.Cycle, stages []probe.Stage) section {
 		s.add("Repeated sends", "%d, on a fresh connection because the server had closed a kept one", retries)
 	}
 	return s
+}
+
+// ownDelays says by how much this process sent and read late in the stages where it did most; "" if it did neither.
+func ownDelays(stages []probe.Stage) string {
+	var parts []string
+	for _, delay := range []struct {
+		name string
+		of   func(s *probe.Stage) *probe.Distribution
+	}{
+		{"sent", func(s *probe.Stage) *probe.Distribution { return &s.ScheduleDelay }},
+		{"read", func(s *probe.Stage) *probe.Distribution { return &s.ReceiveLag }},
+	} {
+		worst := -1
+		for i := range stages {
+			if d := delay.of(&stages[i]); d.Count > 0 && (worst < 0 || d.P99 > delay.of(&stages[worst]).P99) {
+				worst = i
+			}
+		}
+		if worst >= 0 {
+			parts = append(parts, fmt.Sprintf("%s up to %s ms late (p99, %s)", delay.name,
+				fixed(1000*delay.of(&stages[worst]).P99, 2), labels(stages)[worst]))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // answers returns the times to the first answer token of stages in which these are not those to the first token: the
