@@ -192,6 +192,13 @@ func TestOutcomes(t *testing.T) {
 			c.chunk(token, `{"error":{"message":"it broke"}}`, "\n")
 			c.close()
 		}, Options{}, probe.ReasonErrorEvent, 1, "it broke"},
+		{"a ping with the time of day", func(c *rawConn) {
+			c.send(streamHead)
+			c.chunk("event: ping\ndata: 2026-11-29 11:00:00\n\n", token)
+			c.finish()
+		}, Options{}, "", 1, ""},
+		{"an answer's event that is no JSON", func(c *rawConn) { c.send(streamHead); c.chunk("event: message\ndata: oops\n\n"); c.finish() },
+			Options{}, probe.ReasonMalformed, 0, "an event is not JSON: oops"},
 		{"another line between events", func(c *rawConn) { c.send(streamHead); c.chunk("hello\n\n", token); c.finish() },
 			Options{}, "", 1, ""},
 		{"a token in a part of a chunk", func(c *rawConn) { c.send(streamHead, "fff\r\n", token); c.hang() },

@@ -141,7 +141,7 @@ func (s *stream) take(a *attempt, reader *sse.Reader, e *sse.Event) bool {
 	case string(e.Name) == "error" || valid && ev.err:
 		s.errorSent, s.problem = true, messageOf(e.Data)
 		return false
-	case !valid && len(bytes.TrimSpace(e.Data)) == 0: // a sign of life
+	case !valid && (len(bytes.TrimSpace(e.Data)) == 0 || isOther(e.Name)): // a sign of life
 		return true
 	case !valid && e.Unterminated:
 		s.cut = io.ErrUnexpectedEOF
@@ -172,6 +172,9 @@ func (s *stream) take(a *attempt, reader *sse.Reader, e *sse.Event) bool {
 	s.account(ev)
 	return true
 }
+
+// isOther reports whether an event's name is not one of answers, which have none or that of the standard's default.
+func isOther(name []byte) bool { return len(name) > 0 && string(name) != "message" }
 
 // count returns how many tokens an event holds, and whether the server said so: by a running total on every event, or
 // by their ids. A server that sends output without a total gives one at the end only, which is no arrival of tokens.
