@@ -28,21 +28,29 @@ func (x *exchange) interrupted(n int) {
 
 // abort ends a stream after n tokens as vLLM does when it is told to stop.
 func (x *exchange) abort(n int) {
-	x.record.Outcome, x.record.FinishReason = OutcomeAborted, "abort"
-	if x.send(x.enc.closeTokens(x.enc.open(x.buf[:0]), n, "abort", false), 0) {
+	x.record.Outcome = OutcomeAborted
+	x.finish(n, "abort")
+}
+
+// finish ends a stream after n tokens with an event that has nothing but a finish reason, and the tail.
+func (x *exchange) finish(n int, reason string) {
+	x.record.FinishReason = reason
+	if x.send(x.enc.closeTokens(x.enc.open(x.buf[:0]), n, reason, false), 0) {
 		x.tail(n)
 	}
 }
 
-// endEarly ends a stream after n tokens as the plan wants.
-func (x *exchange) endEarly(n int) {
+// end ends a stream after n tokens as a fault wants.
+func (x *exchange) end(e ending, n int) {
 	x.record.Outcome = OutcomeFault
 	x.s.withdraw(x.q)
-	switch e := x.job.plan.end; e {
+	switch e {
 	case endAbort:
 		x.abort(n)
-	case endErrorObject, endErrorString:
-		events := x.enc.errorEvent(x.buf[:0], e == endErrorString)
+	case endStop:
+		x.finish(n, "stop")
+	case endErrorObject, endErrorString, endErrorNamed, endNotJSON:
+		events := x.enc.failureEvent(x.buf[:0], e)
 		if !x.job.plan.noDone {
 			events = x.enc.done(events)
 		}
@@ -86,10 +94,7 @@ func (x *exchange) endless() {
 
 // cutConnection closes the connection under the answer: in order, by a reset, or inside the chunk with this event.
 func (x *exchange) cutConnection(e ending, event []byte) {
-	conn, _, err := http.NewResponseController(x.w).Hijack()
-	if err != nil { // HTTP/2: the stream is reset
-		panic(http.ErrAbortHandler)
-	}
+	conn := x.hijack()
 	switch {
 	case e == endRST:
 		setLinger(conn)
@@ -97,7 +102,16 @@ func (x *exchange) cutConnection(e ending, event []byte) {
 		chunk := append(strconv.AppendInt(nil, int64(len(event)), 16), "\r\n"...)
 		_, _ = conn.Write(append(chunk, event[:len(event)/2]...))
 	}
+}
+
+// hijack takes the connection over, which release closes.
+func (x *exchange) hijack() net.Conn {
+	conn, _, err := http.NewResponseController(x.w).Hijack()
+	if err != nil { // HTTP/2: the stream is reset
+		panic(http.ErrAbortHandler)
+	}
 	x.hijacked = conn
+	return conn
 }
 
 // setLinger makes the close of conn a reset.

@@ -46,8 +46,11 @@ const (
 	endChunkCut
 	endErrorObject
 	endErrorString
+	endErrorNamed
+	endNotJSON
 	endHang
 	endAbort
+	endStop
 	endEndless
 )
 
@@ -57,7 +60,10 @@ type substitute int
 const (
 	bodyAnswer substitute = iota
 	bodyJSON
+	bodyError
 	bodyHTML
+	bodyNone
+	bodyNotHTTP
 	bodyDone
 	bodyNothing
 )
@@ -69,6 +75,7 @@ const (
 	usageAsAsked usageShape = iota
 	usageMissing
 	usageZero
+	usageImpossible
 	usageInChoice
 )
 
@@ -95,7 +102,8 @@ type plan struct {
 	bigEvent  int           // bytes of text of one token
 
 	end      ending
-	endAfter int // tokens
+	endAfter int    // tokens
+	tail     ending // after the finish reason, in place of usage
 	stop     bool
 	short    bool
 	overrun  bool
@@ -115,7 +123,7 @@ type faultKind struct {
 
 // faultKinds is the catalogue.
 func faultKinds() []faultKind {
-	return slices.Concat(statusFaults(), endingFaults(), contentFaults(), framingFaults())
+	return slices.Concat(statusFaults(), endingFaults(), tailFaults(), contentFaults(), framingFaults())
 }
 
 // statusFaults replace the answer or its head.
@@ -130,7 +138,10 @@ func statusFaults() []faultKind {
 		{FaultInfo{"slow_headers", "duration, by default 5s", "the response head comes late"},
 			duration(5*time.Second, func(p *plan, d time.Duration) { p.slowHeaders = d })},
 		{FaultInfo{"json_200", "", "200 with a JSON answer although a stream was asked for"}, body(bodyJSON)},
+		{FaultInfo{"error_200", "", "200 with a JSON error object"}, body(bodyError)},
 		{FaultInfo{"html_200", "", "200 with an HTML page"}, body(bodyHTML)},
+		{FaultInfo{"no_content", "", "204, which has no body"}, body(bodyNone)},
+		{FaultInfo{"not_http", "", "a line that is not HTTP, then the end of the connection (FIN)"}, body(bodyNotHTTP)},
 		{FaultInfo{"empty", "", "a stream of [DONE] only"}, body(bodyDone)},
 		{FaultInfo{"nothing", "", "a stream without one byte"}, body(bodyNothing)},
 	}
@@ -156,12 +167,28 @@ func endingFaults() []faultKind {
 			end(endErrorString)},
 		{FaultInfo{"error_string_no_done", after, "an error that is a string in the stream, without [DONE]"},
 			withoutDone(endErrorString)},
+		{FaultInfo{"error_named", after, "an event that is an error by its name only, then [DONE]"}, end(endErrorNamed)},
+		{FaultInfo{"not_json", after, "an event that is not JSON, then [DONE]"}, end(endNotJSON)},
 		{FaultInfo{"abort", after, "finish reason abort, usage of the short answer, [DONE]: vLLM on SIGTERM"},
 			end(endAbort)},
 		{FaultInfo{"hang", "", "the head, then silence until the client gives up"},
 			noArg(func(p *plan) { p.end, p.endAfter = endHang, 0 })},
 		{FaultInfo{"hang_after", after, "tokens, then silence until the client gives up"}, end(endHang)},
 		{FaultInfo{"endless_event", after, "an event that never ends, as fast as the client reads"}, end(endEndless)},
+		{FaultInfo{"no_tokens", "", "finish reason stop without a token"},
+			noArg(func(p *plan) { p.end, p.endAfter = endStop, 0 })},
+	}
+}
+
+// tailFaults come after the finish reason, in place of usage.
+func tailFaults() []faultKind {
+	tail := func(e ending) func(*plan, string) error {
+		return noArg(func(p *plan) { p.tail = e })
+	}
+	return []faultKind{
+		{FaultInfo{"error_after_finish", "", "an error object after the finish reason, then [DONE]"}, tail(endErrorObject)},
+		{FaultInfo{"fin_after_finish", "", "the connection is closed (FIN) after the finish reason"}, tail(endFIN)},
+		{FaultInfo{"hang_after_finish", "", "silence after the finish reason until the client gives up"}, tail(endHang)},
 	}
 }
 
@@ -180,6 +207,7 @@ func contentFaults() []faultKind {
 		{FaultInfo{"ignore_max_tokens", "", "twice the tokens asked for"}, noArg(func(p *plan) { p.overrun = true })},
 		{FaultInfo{"usage_missing", "", "no usage although it was asked for"}, usage(usageMissing)},
 		{FaultInfo{"usage_zero", "", "usage with all counts 0"}, usage(usageZero)},
+		{FaultInfo{"usage_impossible", "", "usage with 100000000000 output tokens"}, usage(usageImpossible)},
 		{FaultInfo{"usage_in_choice", "", "usage inside the event with the finish reason"}, usage(usageInChoice)},
 		{FaultInfo{"cached_tokens", "tokens, by default half of the prompt",
 			"a part of the prompt comes from the prefix cache: no prefill, and usage says so"},

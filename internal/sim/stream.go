@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -25,7 +26,7 @@ func (x *exchange) answer(j *job) {
 	defer context.AfterFunc(x.r.Context(), func() { s.withdraw(q) })()
 	x.enc = encoder{
 		chat: j.chat, continuous: j.continuous, eol: j.plan.eol, head: x.enc.head,
-		prompt: j.prompt, cached: j.cached, zeroUsage: j.plan.usage == usageZero, word: j.word,
+		prompt: j.prompt, cached: j.cached, usage: j.plan.usage, word: j.word,
 	}
 	if j.stream && j.plan.body != bodyJSON {
 		x.stream()
@@ -44,18 +45,30 @@ func (x *exchange) replaced(p *plan) bool {
 		}
 		x.refuse(x.s.statusError(p.status))
 	case p.redirect != "":
-		x.record.Outcome, x.record.Status = OutcomeFault, http.StatusTemporaryRedirect
+		x.fault(http.StatusTemporaryRedirect)
 		header.Set("Location", p.redirect)
 		x.w.WriteHeader(http.StatusTemporaryRedirect)
+	case p.body == bodyError:
+		x.fault(http.StatusOK)
+		writeJSON(x.w, http.StatusOK, errorObject)
 	case p.body == bodyHTML:
-		x.record.Outcome, x.record.Status = OutcomeFault, http.StatusOK
+		x.fault(http.StatusOK)
 		header.Set("Content-Type", "text/html")
 		x.w.Write([]byte("<!DOCTYPE html><html><body><h1>It works!</h1></body></html>\n"))
+	case p.body == bodyNone:
+		x.fault(http.StatusNoContent)
+		x.w.WriteHeader(http.StatusNoContent)
+	case p.body == bodyNotHTTP:
+		x.fault(0)
+		_, _ = io.WriteString(x.hijack(), "SSH-2.0-inferprobe-sim\r\n")
 	default:
 		return false
 	}
 	return true
 }
+
+// fault records that a fault replaces the answer, with this status; 0 = none.
+func (x *exchange) fault(status int) { x.record.Outcome, x.record.Status = OutcomeFault, status }
 
 // pause waits for d, or until the client goes away or the server closes.
 func (x *exchange) pause(d time.Duration) {
@@ -183,7 +196,7 @@ func (x *exchange) tokens() {
 			return
 		}
 		if early {
-			x.endEarly(written)
+			x.end(p.end, written)
 			return
 		}
 		if role && !x.send(x.enc.role(x.buf[:0]), 0) {
@@ -200,6 +213,10 @@ func (x *exchange) tokens() {
 		}
 		x.record.FinishReason = finish
 		written = next
+	}
+	if p.tail != endNone {
+		x.end(p.tail, j.total)
+		return
 	}
 	x.tail(j.total)
 }

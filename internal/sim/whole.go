@@ -13,7 +13,11 @@ func (x *exchange) whole() {
 	if j.plan.body == bodyJSON {
 		x.record.Outcome = OutcomeFault
 	}
-	if j.plan.end != endNone {
+	switch j.plan.end {
+	case endNone:
+	case endStop:
+		n, finish = 0, "stop"
+	default:
 		n, finish = x.cutAfter(), "abort"
 	}
 	x.out = x.plainSink()
@@ -43,7 +47,11 @@ func (x *exchange) endWhole() bool {
 	case endAbort:
 		x.record.Outcome = OutcomeAborted
 		return true
-	case endErrorObject, endErrorString:
+	case endStop:
+		return true
+	case endNotJSON:
+		x.w.Write([]byte(engineFailure))
+	case endErrorObject, endErrorString, endErrorNamed:
 		x.refuse(x.s.statusError(http.StatusInternalServerError))
 	case endHang, endEndless:
 		x.hang()

@@ -29,7 +29,7 @@ type encoder struct {
 	head       []byte // of every event: id, object, created, model
 	prompt     int    // tokens
 	cached     int
-	zeroUsage  bool
+	usage      usageShape
 	word       int // of the vocabulary, with which the text starts
 }
 
@@ -113,8 +113,11 @@ func (e *encoder) usageEvent(dst []byte, n int) []byte {
 // appendUsage is the usage member; the details stand in the last one only.
 func (e *encoder) appendUsage(dst []byte, n int, last bool) []byte {
 	prompt, cached := e.prompt, e.cached
-	if e.zeroUsage {
+	switch e.usage {
+	case usageZero:
 		prompt, cached, n = 0, 0, 0
+	case usageImpossible:
+		n = 100_000_000_000
 	}
 	dst = append(dst, `"usage":{"prompt_tokens":`...)
 	dst = strconv.AppendInt(dst, int64(prompt), 10)
@@ -130,13 +133,26 @@ func (e *encoder) appendUsage(dst []byte, n int, last bool) []byte {
 	return append(dst, `}}`...)
 }
 
-// errorEvent is an error inside a stream: vLLM's object, or a bare string as gateways send it.
-func (e *encoder) errorEvent(dst []byte, isString bool) []byte {
-	if isString {
-		return e.close(append(dst, `data: {"error": "`+engineFailure+`"}`...))
+// errorObject is vLLM's error object in a body whose status says success.
+const errorObject = `{"error": {"message": "` + engineFailure +
+	`", "type": "InternalServerError", "param": null, "code": 500}}`
+
+// failureEvent tells inside a stream that the engine failed: by vLLM's object, by a bare string as gateways send it, by
+// the event's name, or in words only.
+func (e *encoder) failureEvent(dst []byte, kind ending) []byte {
+	switch kind {
+	case endErrorString:
+		dst = append(dst, `data: {"error": "`+engineFailure+`"}`...)
+	case endErrorNamed:
+		dst = append(dst, `event: error`...)
+		dst = append(dst, e.eol...)
+		dst = append(dst, `data: `+engineFailure...)
+	case endNotJSON:
+		dst = append(dst, `data: `+engineFailure...)
+	default:
+		dst = append(dst, `data: `+errorObject...)
 	}
-	return e.close(append(dst, `data: {"error": {"message": "`+engineFailure+
-		`", "type": "InternalServerError", "param": null, "code": 500}}`...))
+	return e.close(dst)
 }
 
 func (e *encoder) done(dst []byte) []byte    { return e.close(append(dst, `data: [DONE]`...)) }

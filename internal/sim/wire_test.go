@@ -117,7 +117,8 @@ func complete(raw []byte) bool {
 		n, _ := strconv.Atoi(string(length))
 		return len(body) >= n
 	}
-	return bytes.HasSuffix(body, []byte("0\r\n\r\n"))
+	noContent := bytes.HasPrefix(head, []byte("HTTP/1.1 204"))
+	return noContent || bytes.HasSuffix(body, []byte("0\r\n\r\n"))
 }
 
 // scrub replaces what differs from run to run by something of the same length.
@@ -184,7 +185,10 @@ var wireCases = []struct {
 	{fault: "redirect", outcome: OutcomeFault},
 	{fault: "slow_headers=1ms", outcome: OutcomeCompleted, tokens: 4, finish: "length"},
 	{fault: "json_200", outcome: OutcomeFault, tokens: 4, finish: "length"},
+	{fault: "error_200", outcome: OutcomeFault},
 	{fault: "html_200", outcome: OutcomeFault},
+	{fault: "no_content", outcome: OutcomeFault},
+	{fault: "not_http", end: "closed", outcome: OutcomeFault},
 	{fault: "empty", outcome: OutcomeFault},
 	{fault: "nothing", outcome: OutcomeFault},
 
@@ -201,11 +205,24 @@ var wireCases = []struct {
 	{fault: "error_event_no_done", outcome: OutcomeFault, tokens: 2},
 	{fault: "error_string", outcome: OutcomeFault, tokens: 2},
 	{fault: "error_string_no_done", outcome: OutcomeFault, tokens: 2},
+	{fault: "error_named", outcome: OutcomeFault, tokens: 2},
+	{fault: "crlf,error_named", outcome: OutcomeFault, tokens: 2},
+	{fault: "not_json", outcome: OutcomeFault, tokens: 2},
+	{fault: "not_json", whole: true, outcome: OutcomeFault},
 	{fault: "abort=3", outcome: OutcomeAborted, tokens: 3, finish: "abort"},
 	{fault: "abort=3", whole: true, outcome: OutcomeAborted, tokens: 3, finish: "abort"},
 	{fault: "hang", until: "\r\n\r\n", end: "silent", outcome: OutcomeFault},
 	{fault: "hang_after=1", until: `"token_ids":null}]}` + "\n\n\r\n", end: "silent", outcome: OutcomeFault, tokens: 1},
 	{fault: "endless_event=1", until: strings.Repeat("x", 1000), end: "silent", outcome: OutcomeFault, tokens: 1},
+	{fault: "no_tokens", outcome: OutcomeFault, finish: "stop"},
+	{fault: "no_tokens", whole: true, outcome: OutcomeFault, finish: "stop"},
+
+	{fault: "error_after_finish", outcome: OutcomeFault, tokens: 4, finish: "length"},
+	{fault: "fin_after_finish", end: "closed", outcome: OutcomeFault, tokens: 4, finish: "length"},
+	{
+		fault: "hang_after_finish", until: `"stop_reason":null,"token_ids":null}]}` + "\n\n\r\n", end: "silent",
+		outcome: OutcomeFault, tokens: 4, finish: "length",
+	},
 
 	{fault: "no_finish", outcome: OutcomeCompleted, tokens: 4},
 	{fault: "no_done", outcome: OutcomeCompleted, tokens: 4, finish: "length"},
@@ -215,6 +232,7 @@ var wireCases = []struct {
 	{fault: "usage_missing", outcome: OutcomeCompleted, tokens: 4, finish: "length"},
 	{fault: "usage_missing", whole: true, outcome: OutcomeCompleted, tokens: 4, finish: "length"},
 	{fault: "usage_zero", outcome: OutcomeCompleted, tokens: 4, finish: "length"},
+	{fault: "usage_impossible", outcome: OutcomeCompleted, tokens: 4, finish: "length"},
 	{fault: "usage_in_choice", outcome: OutcomeCompleted, tokens: 4, finish: "length"},
 	{fault: "cached_tokens", outcome: OutcomeCompleted, tokens: 4, finish: "length"},
 	{fault: "early_role", outcome: OutcomeCompleted, tokens: 4, finish: "length"},

@@ -1,6 +1,7 @@
 package sweep
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/inferprobe/inferprobe/internal/load"
 	"github.com/inferprobe/inferprobe/internal/openai"
@@ -63,10 +66,19 @@ func failures() []trouble {
 			reason: probe.ReasonTimeoutFirstToken, options: early,
 		},
 		{fault: "json_200", outcome: probe.Failed, reason: probe.ReasonNotAStream},
+		{fault: "error_200", outcome: probe.Failed, reason: probe.ReasonErrorEvent},
 		{fault: "html_200", outcome: probe.Failed, reason: probe.ReasonNotAStream},
+		{fault: "no_content", outcome: probe.Failed, reason: probe.ReasonEmpty},
+		{
+			fault: "an empty body", row: "no_content", outcome: probe.Failed, reason: probe.ReasonEmpty,
+			do: func(t *testing.T) *probe.Result {
+				return sendTo(t, serveEach(t, func(http.ResponseWriter, *http.Request) {}))
+			},
+		},
+		{fault: "not_http", outcome: probe.Failed, reason: probe.ReasonMalformed},
 		{fault: "empty", outcome: probe.Failed, reason: probe.ReasonEmpty},
 		{fault: "nothing", outcome: probe.Failed, reason: probe.ReasonEmpty},
-	}, endings(early, idle, total), contents(), framings(), connections(), ends())
+	}, endings(early, idle, total), tails(idle), contents(), framings(), connections(), ends())
 }
 
 func statusFailures() []trouble {
@@ -93,6 +105,7 @@ func endings(early, idle, total openai.Options) []trouble {
 		"fin": probe.ReasonTruncated, "rst": probe.ReasonTruncated, "chunk_cut": probe.ReasonTruncated,
 		"error_event": probe.ReasonErrorEvent, "error_event_no_done": probe.ReasonErrorEvent,
 		"error_string": probe.ReasonErrorEvent, "error_string_no_done": probe.ReasonErrorEvent,
+		"error_named": probe.ReasonErrorEvent, "not_json": probe.ReasonMalformed,
 		"abort": probe.ReasonAborted,
 	} {
 		half := trouble{fault: name, outcome: probe.Failed, reason: reason, tokens: 4, by: events}
@@ -120,7 +133,28 @@ func endings(early, idle, total openai.Options) []trouble {
 			tokens: 4, by: events, options: total,
 		},
 		trouble{fault: "endless_event", outcome: probe.Failed, reason: probe.ReasonMalformed, tokens: 4, by: events},
+		trouble{
+			fault: "long events in more than four streams", outcome: probe.Failed, reason: probe.ReasonMalformed, tokens: 4,
+			by: events, do: fifthLong, check: func(t *testing.T, r *probe.Result) {
+				if !strings.Contains(r.Detail, "other streams") {
+					t.Error(r.Detail)
+				}
+			},
+		},
+		trouble{fault: "no_tokens", outcome: probe.Failed, reason: probe.ReasonEmpty},
 	)
+}
+
+// tails are what comes, or stays away, after the finish reason.
+func tails(idle openai.Options) []trouble {
+	whole := trouble{outcome: probe.Completed, tokens: 8, by: events, finding: probe.FindingNoServerUsage}
+	fin, hang := whole, whole
+	fin.fault = "fin_after_finish"
+	hang.fault, hang.options = "hang_after_finish", idle
+	return []trouble{
+		{fault: "error_after_finish", outcome: probe.Failed, reason: probe.ReasonErrorEvent, tokens: 8, by: events},
+		fin, hang,
+	}
 }
 
 // contents are streams that come to their end, but say something else than they should.
@@ -137,6 +171,7 @@ func contents() []trouble {
 		{fault: "ignore_max_tokens", outcome: probe.Completed, tokens: 16, by: server, finding: probe.FindingOutputLength},
 		{fault: "usage_missing", outcome: probe.Completed, tokens: 8, by: events, finding: probe.FindingNoServerUsage},
 		{fault: "usage_zero", outcome: probe.Completed, tokens: 8, by: events, finding: probe.FindingNoServerUsage},
+		{fault: "usage_impossible", outcome: probe.Failed, reason: probe.ReasonMalformed, tokens: 8, by: events},
 		{fault: "usage_in_choice", outcome: probe.Completed, tokens: 8, by: server},
 		{
 			fault: "cached_tokens=32", row: "cached_tokens", outcome: probe.Completed, tokens: 8, by: server,
@@ -154,6 +189,10 @@ func framings() []trouble {
 	}
 	return []trouble{
 		whole("comments=2ms"), whole("crlf"), whole("cr"), whole("bom"), whole("split"), whole("split=1"), whole("big_event"),
+		{
+			fault: "events with another name", outcome: probe.Completed, tokens: 8, by: server,
+			do: func(t *testing.T) *probe.Result { return sendTo(t, serveEach(t, answerWithPing)) },
+		},
 		{fault: "gzip", outcome: probe.Failed, reason: probe.ReasonMalformed},
 	}
 }
@@ -172,22 +211,23 @@ func connections() []trouble {
 	failed := func(name string, reason probe.Reason, do func(t *testing.T) *probe.Result) trouble {
 		return trouble{fault: name, outcome: probe.Failed, reason: reason, do: do}
 	}
-	at := func(url string) func(*testing.T) *probe.Result {
-		return func(t *testing.T) *probe.Result { return send(t.Context(), t, openai.Options{BaseURL: url}) }
-	}
 	return []trouble{
 		// Go's resolver refuses a name with an empty label without asking anybody.
-		failed("no such host", probe.ReasonDNS, at("http://no..such.host/v1")),
-		failed("nobody listens", probe.ReasonConnect, func(t *testing.T) *probe.Result { return at(closedAddress(t))(t) }),
+		failed("no such host", probe.ReasonDNS, func(t *testing.T) *probe.Result {
+			return sendTo(t, "http://no..such.host/v1")
+		}),
+		failed("nobody listens", probe.ReasonConnect, func(t *testing.T) *probe.Result {
+			return sendTo(t, closedAddress(t))
+		}),
 		failed("a certificate that is not trusted", probe.ReasonTLS, func(t *testing.T) *probe.Result {
 			s := httptest.NewUnstartedServer(http.NotFoundHandler())
 			s.Config.ErrorLog = log.New(io.Discard, "", 0)
 			s.StartTLS()
 			t.Cleanup(s.Close)
-			return at(s.URL + "/v1")(t)
+			return sendTo(t, s.URL+"/v1")
 		}),
 		failed("the connection ends before an answer", probe.ReasonReset, func(t *testing.T) *probe.Result {
-			return at(serveEach(t, hangUp))(t)
+			return sendTo(t, serveEach(t, hangUp))
 		}),
 		{
 			fault: "a kept connection that has ended", outcome: probe.Completed, tokens: 8, by: server, retries: 1,
@@ -256,6 +296,30 @@ type recorderFunc func(*probe.Result)
 
 func (f recorderFunc) Record(r *probe.Result) { f(r) }
 
+// fifthLong returns the request that gets a long event while four others of its client hold one.
+func fifthLong(t *testing.T) *probe.Result {
+	simulator, url := simtest.Start(t, steady())
+	client, err := openai.New(openai.Options{BaseURL: url + "/v1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	var holding sync.WaitGroup
+	defer holding.Wait()
+	defer cancel()
+	setFault(t, simulator, "big_event=4000000,hang_after=6") // the long one is the fifth of eight
+	for range 4 {
+		r := newRequest(t)
+		holding.Go(func() { client.Do(ctx, r, new(probe.Result)) })
+		for ctx.Err() == nil && r.Events.Load() < 6 {
+			time.Sleep(milli)
+		}
+	}
+	setFault(t, simulator, "big_event=4000000")
+	return sendBy(ctx, t, client)
+}
+
 // serveEach serves the requests in turn, the last way for all that follow, and returns the base URL.
 func serveEach(t *testing.T, each ...http.HandlerFunc) string {
 	var served atomic.Int64
@@ -283,6 +347,19 @@ func answerWhole(w http.ResponseWriter, _ *http.Request) {
 		`"usage":{"prompt_tokens":40,"completion_tokens":8}}`, "\n\ndata: [DONE]\n\n")
 }
 
+// answerWithPing answers with eight tokens after an event that is a sign of life.
+func answerWithPing(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	fmt.Fprint(w, "event: ping\ndata: 12:00:00\n\n")
+	answerWhole(w, r)
+}
+
+// sendTo sends a request for 8 tokens to the API at url.
+func sendTo(t *testing.T, url string) *probe.Result {
+	t.Helper()
+	return send(t.Context(), t, openai.Options{BaseURL: url})
+}
+
 // send sends a request for 8 tokens.
 func send(ctx context.Context, t *testing.T, o openai.Options) *probe.Result {
 	t.Helper()
@@ -295,14 +372,19 @@ func send(ctx context.Context, t *testing.T, o openai.Options) *probe.Result {
 }
 
 func sendBy(ctx context.Context, t *testing.T, client *openai.Client) *probe.Result {
+	r := new(probe.Result)
+	client.Do(ctx, newRequest(t), r)
+	return r
+}
+
+// newRequest returns a request for 8 tokens.
+func newRequest(t *testing.T) *probe.Request {
 	encoder := openai.NewEncoder(openai.APIChat, openai.DialectGeneric, sim.DefaultModel, "")
 	generator := wordPool(t).Generator(1)
 	prompt := func(dst []byte) []byte { return generator.Append(dst, 32) }
-	r := new(probe.Result)
-	client.Do(ctx, &probe.Request{
+	return &probe.Request{
 		PromptTokens: 32, OutputTokens: 8, Events: new(atomic.Int64), Body: encoder.Append(nil, prompt, 8),
-	}, r)
-	return r
+	}
 }
 
 // sendTwice sends two requests over a connection that is kept, and returns what became of the second. It must have
@@ -328,12 +410,18 @@ func TestFailures(t *testing.T) {
 				checkFailure(t, f, f.do(t))
 				return
 			}
-			if err := simulator.SetFaults([]sim.FaultRate{{Fault: f.fault, Probability: 1}}); err != nil {
-				t.Fatal(err)
-			}
+			setFault(t, simulator, f.fault)
 			f.options.BaseURL = url + "/v1"
 			checkFailure(t, f, send(t.Context(), t, f.options))
 		})
+	}
+}
+
+// setFault gives every request this fault.
+func setFault(t *testing.T, simulator *sim.Server, fault string) {
+	t.Helper()
+	if err := simulator.SetFaults([]sim.FaultRate{{Fault: fault, Probability: 1}}); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -412,15 +500,37 @@ func (f *trouble) reported() string {
 	return text
 }
 
-// TestFailuresAreDocumented compares the rows of docs/failures.md with the table: what is reported of each fault, and
-// that none is missing.
+// TestFailuresAreDocumented compares the rows of docs/failures.md with the table, and with what a restart may cause:
+// what is reported of each, and that none is missing.
 func TestFailuresAreDocumented(t *testing.T) {
 	document, err := os.ReadFile("../../docs/failures.md")
 	if err != nil {
 		t.Fatal(err)
 	}
+	documented := documentedRows(t, string(document))
+	want := map[string]string{"the server restarts in the middle of a stage": reportedOfRestart()}
+	for _, f := range failures() {
+		row := cmp.Or(f.row, f.fault)
+		if other, ok := want[row]; ok && other != f.reported() {
+			t.Errorf("%q is %q, but shares a row with what is %q", f.fault, f.reported(), other)
+		}
+		want[row] = f.reported()
+	}
+	if diff := gocmp.Diff(want, documented); diff != "" {
+		t.Errorf("docs/failures.md is not the table (-table +document):\n%s", diff)
+	}
+	for _, reason := range probe.Reasons() {
+		if !strings.Contains(string(document), ", `"+string(reason)+"`") {
+			t.Errorf("docs/failures.md has no row that is reported as %q", reason)
+		}
+	}
+}
+
+// documentedRows returns what the document says is reported of each fault.
+func documentedRows(t *testing.T, document string) map[string]string {
+	t.Helper()
 	documented := make(map[string]string)
-	for line := range strings.Lines(string(document)) {
+	for line := range strings.Lines(document) {
 		cells := strings.Split(strings.TrimSpace(line), "|")
 		if len(cells) == 1 || strings.HasPrefix(cells[1], " ---") || strings.TrimSpace(cells[1]) == "Fault" {
 			continue
@@ -436,25 +546,7 @@ func TestFailuresAreDocumented(t *testing.T) {
 		}
 		documented[strings.ReplaceAll(strings.TrimSpace(cells[1]), "`", "")] = strings.TrimSpace(cells[3])
 	}
-	for _, f := range failures() {
-		row := f.row
-		if row == "" {
-			row = f.fault
-		}
-		if got := documented[row]; got != f.reported() {
-			t.Errorf("docs/failures.md says of %q %q, but it is %q", row, got, f.reported())
-		}
-	}
-	for row := range documented {
-		if !slices.ContainsFunc(failures(), func(f trouble) bool { return f.row == row || f.row == "" && f.fault == row }) {
-			t.Errorf("docs/failures.md has %q, which is not in the table", row)
-		}
-	}
-	for _, reason := range probe.Reasons() {
-		if !strings.Contains(string(document), ", `"+string(reason)+"`") {
-			t.Errorf("docs/failures.md has no row that is reported as %q", reason)
-		}
-	}
+	return documented
 }
 
 // TestCredentialsDoNotFollow redirects to another server, which must not be asked.
@@ -507,6 +599,22 @@ func (r *restartable) start() {
 	}
 }
 
+// restartReasons are why requests may fail when the server restarts: in flight, refused, and in between.
+func restartReasons() []probe.Reason {
+	return []probe.Reason{
+		probe.ReasonAborted, probe.ReasonTruncated, probe.ReasonConnect, probe.ReasonReset, probe.ReasonHTTP5xx,
+	}
+}
+
+// reportedOfRestart is what docs/failures.md says of a restart.
+func reportedOfRestart() string {
+	var names []string
+	for _, reason := range restartReasons() {
+		names = append(names, "`"+string(reason)+"`")
+	}
+	return "failed: " + strings.Join(names, " or ")
+}
+
 // TestServerRestartsInTheMiddleOfAStage stops the server while requests are in flight, and starts it again. Nothing is
 // lost: what was in flight is aborted or breaks off, what comes meanwhile is refused, and afterwards all is well again.
 func TestServerRestartsInTheMiddleOfAStage(t *testing.T) {
@@ -540,9 +648,7 @@ func TestServerRestartsInTheMiddleOfAStage(t *testing.T) {
 		t.Errorf("%d of 100 requests completed and %d failed", s.Completed, s.Failed)
 	}
 	for reason := range s.Failures {
-		switch reason {
-		case probe.ReasonAborted, probe.ReasonTruncated, probe.ReasonConnect, probe.ReasonReset, probe.ReasonHTTP5xx:
-		default:
+		if !slices.Contains(restartReasons(), reason) {
 			t.Errorf("failures by %s: %s", reason, s.FailureDetails[reason])
 		}
 	}
