@@ -15,18 +15,24 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/inferprobe/inferprobe/internal/wiretime/wiretimetest"
 )
 
 // slew is by how much the kernel's clock and ours may differ between two readings.
 const slew = 100 * time.Microsecond
 
 func TestTimes(t *testing.T) {
+	stamps := wiretimetest.Stamps(t)
 	plainAndTLS(t, func(t *testing.T, forServer *tls.Config, opts Options) {
 		s := serve(t, forServer, always(ok))
 		tr := newTransport(t, s.url(), opts)
 		head := newHead(t, tr, http.MethodPost)
-		for _, size := range []int{0, 0, 1 << 20} {
+		for i, size := range []int{0, 0, 1 << 20} {
 			x := open(t, tr)
+			if x.Reused != (i > 0) {
+				t.Errorf("exchange %d on a kept connection: %v", i, x.Reused)
+			}
 			if !x.Times.WriteStart().IsZero() || !x.Times.LastRead().At.IsZero() {
 				t.Error("an exchange that has not begun has times") // such as those of the handshake
 			}
@@ -43,6 +49,9 @@ func TestTimes(t *testing.T) {
 			}
 			if read.Before(write.Add(-slew)) || read.After(received) {
 				t.Errorf("written at %v, read at %v of %v", write.Sub(before), read.Sub(before), received.Sub(before))
+			}
+			if got := x.Times.LastRead().Kernel; got != stamps {
+				t.Errorf("exchange %d has the kernel's time: %v, want %v", i, got, stamps)
 			}
 			io.ReadAll(response.Body)
 			untilWritten(t, x)
