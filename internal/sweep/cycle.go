@@ -38,6 +38,8 @@ type cycle struct {
 	carried   *probe.Finding // on the next stage: the server is still at requests that the last one cut off
 	alone     time.Duration  // that a request alone waits for its first token; 0 = not known
 	quiet     time.Duration  // quietWait
+
+	throttled func() time.Duration // for how long the CPU quota has stopped this process so far
 }
 
 // Run measures the target once and returns everything it found; a cycle that could not be run says why in Failure. When
@@ -66,7 +68,7 @@ func newCycle(t *Target, observe Observer, log *slog.Logger) *cycle {
 	allowed := &allowance{budget: t.Guards.Budget}
 	return &cycle{
 		Cycle: describe(t), target: t, observe: observe, seed: rand.Uint64(), log: log, quiet: quietWait,
-		allowance: allowed, ready: ready{allowance: allowed, observe: observe},
+		allowance: allowed, ready: ready{allowance: allowed, observe: observe}, throttled: throttled,
 	}
 }
 

@@ -41,7 +41,7 @@ func (c *cycle) run(ctx context.Context, s named) (probe.Stage, *obstacle) {
 	s.Seed = c.seed + uint64(len(c.Stages))
 	watch := c.watch(s)
 	c.engine.Recorder, c.engine.Stop = watch, watch.stop
-	before := throttled()
+	before := c.throttled()
 	out := c.drive(ctx, s, watch)
 	if short := c.allowance.refused(); short != "" {
 		if c.engine.Live().Sent.Load() == 0 {
@@ -55,7 +55,7 @@ func (c *cycle) run(ctx context.Context, s named) (probe.Stage, *obstacle) {
 	stage := watch.collector.summarise(s, out, watch.settler)
 	reason, detail := watch.guard.tripped()
 	stage.Findings = watch.collector.judge(&stage, measurement{
-		settled: watch.settler, throttled: throttled() - before, guard: detail,
+		settled: watch.settler, throttled: c.throttled() - before, guard: detail,
 		verify: c.ready.source.verify(), forced: c.ready.forced, overhead: c.ready.overhead,
 	})
 	f, crowded := watch.crowd.finding()

@@ -4,6 +4,9 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"github.com/inferprobe/inferprobe/internal/probe"
+	"github.com/inferprobe/inferprobe/internal/sim/simtest"
 )
 
 func TestThrottled(t *testing.T) {
@@ -53,6 +56,29 @@ func TestThrottled(t *testing.T) {
 			}
 			if got := throttledIn(root); got != test.want {
 				t.Errorf("%s, want %s", got, test.want)
+			}
+		})
+	}
+}
+
+// TestThrottlingIsFound: what counts is for how long the quota stopped the process during the stage, not before it.
+func TestThrottlingIsFound(t *testing.T) {
+	_, url := simtest.Start(t, steady())
+	for name, during := range map[string]time.Duration{"during the stage": 100 * milli, "before the stage": 0} {
+		t.Run(name, func(t *testing.T) {
+			c := prepared(t, targetAt(url, Plan{
+				Profile: probe.ProfileConstant, RateList: []float64{100}, MaxRequests: 40, MaxDuration: 30 * time.Second,
+			}))
+			stopped := time.Hour
+			c.throttled = func() time.Duration {
+				defer func() { stopped += during }()
+				return stopped
+			}
+			c.runStages(t.Context())
+			if during > 0 {
+				checkVisible(t, c.Cycle, probe.FindingCPUThrottled, true)
+			} else if has(&c.Stages[0], probe.FindingCPUThrottled) {
+				t.Errorf("found %v", c.Stages[0].Findings)
 			}
 		})
 	}
