@@ -58,7 +58,6 @@ func (a *attempt) read(body io.Reader) *stream {
 	reader.Reset(telling{body, a.req, s}, a.stamp)
 	defer reader.Reset(nil, nil) // holds on to nothing of ours
 	reader.LimitLong(a.client.long)
-	reader.SetReadSize(firstRead)
 	for {
 		e, err := reader.Next()
 		switch {
@@ -157,7 +156,6 @@ func (s *stream) take(a *attempt, reader *sse.Reader, e *sse.Event) bool {
 	tokens, known := s.count(ev)
 	if ev.visible() || tokens > 0 {
 		if s.events == 0 {
-			reader.SetReadSize(0)
 			a.times.LimitReads(0)
 			a.req.Flight.FirstTokenAt(e.At)
 		}

@@ -46,10 +46,9 @@ type Event struct {
 // Deviating from the standard, the last event of a stream that ends in order is returned even without its blank line:
 // servers forget it.
 type Reader struct {
-	src      io.Reader
-	stamp    func() (at time.Time, lag time.Duration)
-	readSize int // bytes a read, 0 = what there is room for
-	max      int // longest event
+	src   io.Reader
+	stamp func() (at time.Time, lag time.Duration)
+	max   int // longest event
 
 	places chan struct{} // for long events, nil = no limit
 	placed bool          // we hold one
@@ -100,9 +99,6 @@ func (r *Reader) Reset(src io.Reader, stamp func() (at time.Time, lag time.Durat
 	}
 	*r = Reader{src: src, stamp: stamp, max: MaxEvent, buf: buf, joined: joined, name: name, stray: stray}
 }
-
-// SetReadSize bounds each read of the stream to n bytes from now on; 0 reads as much as there is room for.
-func (r *Reader) SetReadSize(n int) { r.readSize = n }
 
 // LimitLong lets only as many streams have long events at a time as the channel has places. A stream keeps its place, as
 // it keeps the memory, until the next Reset. All readers that share the channel together are bounded by that.
@@ -299,12 +295,8 @@ func (r *Reader) fill() error {
 		return ErrTooManyLong
 	}
 	r.makeRoom(keep)
-	room := r.buf[r.w:]
-	if r.readSize > 0 && r.readSize < len(room) {
-		room = room[:r.readSize]
-	}
 	for range maxEmptyReads {
-		n, err := r.src.Read(room)
+		n, err := r.src.Read(r.buf[r.w:])
 		r.err = err
 		r.more = n == len(r.buf)-r.w
 		if n > 0 {
@@ -330,7 +322,7 @@ func (r *Reader) makeRoom(keep int) {
 	} else if keep == r.w {
 		r.move(r.buf, keep)
 	}
-	if len(r.buf)-r.w >= max(minRead, min(r.readSize, initialBuffer)) {
+	if len(r.buf)-r.w >= minRead {
 		return
 	}
 	buf := r.buf

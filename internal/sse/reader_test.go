@@ -146,11 +146,9 @@ type reads struct {
 	pieces []string
 	epoch  time.Time
 	done   int
-	sizes  []int // of the buffers offered
 }
 
 func (r *reads) Read(p []byte) (int, error) {
-	r.sizes = append(r.sizes, len(p))
 	if r.done == len(r.pieces) {
 		return 0, io.EOF
 	}
@@ -179,18 +177,6 @@ func TestEventHasTheTimeOfTheReadThatCompletedIt(t *testing.T) {
 		if e.At.Sub(src.epoch) != read || e.Lag != read*time.Second {
 			t.Errorf("event %d %q: read %d with lag %v, want read %d", i, e.Data, e.At.Sub(src.epoch), e.Lag, read)
 		}
-	}
-}
-
-func TestSetReadSize(t *testing.T) {
-	src := &reads{pieces: []string{"data: " + strings.Repeat("a", 100) + "\n\n", "data: b\n\n"}}
-	r := NewReader(src, nil)
-	r.SetReadSize(60)
-	r.Next()
-	r.SetReadSize(0)
-	r.Next()
-	if diff := cmp.Diff([]int{60, 60}, src.sizes[:2]); diff != "" || src.sizes[2] < initialBuffer/2 {
-		t.Errorf("reads of %v bytes, want 60, 60 and many", src.sizes)
 	}
 }
 
@@ -338,6 +324,19 @@ func TestEventsAllocateNothing(t *testing.T) {
 	}
 }
 
+// bounded reads up to so many bytes at a time, 0 = as many as there is room for.
+type bounded struct {
+	src  io.Reader
+	most int
+}
+
+func (b bounded) Read(p []byte) (int, error) {
+	if b.most > 0 {
+		p = p[:min(len(p), b.most)]
+	}
+	return b.src.Read(p)
+}
+
 func FuzzNext(f *testing.F) {
 	for _, test := range streams {
 		f.Add([]byte(test.stream), uint16(3), uint16(5))
@@ -345,8 +344,7 @@ func FuzzNext(f *testing.F) {
 	f.Fuzz(func(t *testing.T, stream []byte, first, size uint16) {
 		src := io.MultiReader(
 			bytes.NewReader(stream[:min(int(first), len(stream))]), bytes.NewReader(stream[min(int(first), len(stream)):]))
-		r := NewReader(src, nil)
-		r.SetReadSize(int(size))
+		r := NewReader(bounded{src, int(size)}, nil)
 		got, err := readAll(r)
 		if err != io.EOF {
 			t.Fatal(err)
