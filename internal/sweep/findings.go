@@ -123,7 +123,7 @@ func (j *judgement) receiveLag() {
 
 func (j *judgement) throttling(throttled time.Duration) {
 	if throttled.Seconds() > throttledShare*j.lasted.Seconds() {
-		j.invalid(probe.FindingCPUThrottled, "the CPU quota stopped this process for %s of %s",
+		j.invalid(probe.FindingCPUThrottled, "the CPU quota stopped this process for %s of %s, all cores taken together",
 			round(throttled), round(j.lasted))
 	}
 }
