@@ -68,7 +68,7 @@ func (a *attempt) read(body io.Reader) *stream {
 			s.malformed = errors.Is(err, sse.ErrTooLong) || errors.Is(err, sse.ErrTooManyLong)
 		case isDone(e.Data):
 			s.ended = true
-		case s.take(a, reader, e):
+		case s.take(a, e):
 			continue
 		}
 		s.takeStray(reader.Stray())
@@ -134,7 +134,7 @@ func (a *attempt) drain(reader *sse.Reader) {
 }
 
 // take takes in one event and reports whether to go on.
-func (s *stream) take(a *attempt, reader *sse.Reader, e *sse.Event) bool {
+func (s *stream) take(a *attempt, e *sse.Event) bool {
 	ev, valid := &s.decoder.event, s.decoder.decode(e.Data)
 	switch {
 	case string(e.Name) == "error" || valid && ev.err:

@@ -48,7 +48,7 @@ func (h *Host) Accuracy(ctx context.Context, cores int, w io.Writer) (kept bool,
 
 func accurate(ctx context.Context, cores int, w io.Writer, run runner) (kept bool, err error) {
 	a := accuracy{measure: run, w: w}
-	fmt.Fprint(w, notice, "It does not where other processes are busy: there it is one of them.\n")
+	fmt.Fprint(w, notice(), "It does not where other processes are busy: there it is one of them.\n")
 	for _, s := range accuracyScenarios(cores) {
 		if _, err := a.run(ctx, s); err != nil {
 			return false, err

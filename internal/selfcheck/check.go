@@ -22,7 +22,7 @@ func (h *Host) Check(ctx context.Context, w io.Writer) (trusted float64, err err
 }
 
 func check(ctx context.Context, w io.Writer, run runner) (trusted float64, err error) {
-	fmt.Fprint(w, notice, "\n", checkHeader)
+	fmt.Fprint(w, notice(), "\n", checkHeader)
 	for _, rate := range checkRates() {
 		o, err := run(ctx, Scenario{Name: perSecond(rate), Rate: rate, Duration: checkDuration})
 		if err != nil {
@@ -40,8 +40,9 @@ func check(ctx context.Context, w io.Writer, run runner) (trusted float64, err e
 }
 
 // notice is what was changed on the host.
-var notice = fmt.Sprintf("The simulator runs at nice %d, to leave the CPU to the client as a server elsewhere would.\n",
-	SimulatorNice)
+func notice() string {
+	return fmt.Sprintf("The simulator runs at nice %d, to leave the CPU to the client as a server elsewhere would.\n", SimulatorNice)
+}
 
 // shared is why a host may bear more than was found.
 const shared = "The simulator used its CPU, too; against a server elsewhere it bears more.\n"
