@@ -15,6 +15,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/inferprobe/inferprobe/internal/openai"
 	"github.com/inferprobe/inferprobe/internal/tokenizer"
 	"github.com/inferprobe/inferprobe/internal/tokenizer/demo"
 )
@@ -194,14 +195,17 @@ func BenchmarkNewPool(b *testing.B) {
 	}
 }
 
-func BenchmarkAppend(b *testing.B) {
+// BenchmarkBody makes whole request bodies, the prompt's text and what the encoder puts around it.
+func BenchmarkBody(b *testing.B) {
+	encoder := openai.NewEncoder(openai.APIChat, openai.DialectVLLM, "org/model", "")
 	for _, test := range tokenizers {
 		b.Run(fmt.Sprintf("%s/512", test.name), func(b *testing.B) {
 			g := mustPool(b, load(b, test.name, test.read(b))).Generator(1)
+			text := func(dst []byte) []byte { return g.Append(dst, 512) }
 			buffer := make([]byte, 0, 512*13)
 			b.ReportAllocs()
 			for b.Loop() {
-				buffer = g.Append(buffer[:0], 512)
+				buffer = encoder.Append(buffer[:0], text, 128)
 			}
 		})
 	}
