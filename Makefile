@@ -97,10 +97,10 @@ $(TOOLS)/hey:
 	GOBIN=$(CURDIR)/$(TOOLS) go install -ldflags="-s -w" github.com/rakyll/hey@$(HEY)
 
 .PHONY: bench
-bench: build $(TOOLS)/hey ## Measure inferprobe's own cost against hey and a bare net/http loop (8 minutes; on a quiet machine).
+bench: build $(TOOLS)/hey ## Measure inferprobe's own cost against hey and a bare net/http loop (14 minutes; on a quiet machine).
 	go build -o $(TOOLS)/benchmark ./internal/benchmark
 	$(TOOLS)/benchmark -inferprobe bin/inferprobe -hey $(TOOLS)/hey
-	go test -run '^$$' -bench 'Append|Stream' -benchmem -tags $(TAGS) ./internal/prompt ./internal/openai
+	go test -run '^$$' -bench 'Body|Stream' -benchmem -tags $(TAGS) ./internal/prompt ./internal/openai
 
 .PHONY: accuracy
 accuracy: build ## Compare what a sweep reports with what the simulator did, in every scenario (3 minutes; on a quiet machine).

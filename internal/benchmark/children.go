@@ -76,10 +76,11 @@ func serve(ctx context.Context, argv ...string) (url string, stop func(), err er
 
 // stage is what the report says of a stage, as far as it is looked at here.
 type stage struct {
-	Rate          float64  `json:"requests_per_second"`
-	Tokens        float64  `json:"output_tokens_per_second"`
-	Duration      float64  `json:"duration_seconds"`
-	Target        *float64 `json:"target_requests_per_second"`
+	Started       time.Time `json:"started_at"`
+	Rate          float64   `json:"requests_per_second"`
+	Tokens        float64   `json:"output_tokens_per_second"`
+	Duration      float64   `json:"duration_seconds"`
+	Target        *float64  `json:"target_requests_per_second"`
 	Requests      struct{ Completed, Failed, Incomplete int }
 	ScheduleDelay quantiles `json:"schedule_delay_seconds"`
 	ReceiveLag    quantiles `json:"receive_lag_seconds"`
@@ -88,7 +89,7 @@ type stage struct {
 
 type quantiles struct{ P50, P99, Max *float64 }
 
-// inferprobe measures url once and returns its stages.
+// inferprobe measures url once and returns its stages. Of flags that are given twice the last counts.
 func inferprobe(ctx context.Context, p programs, url string, flags ...string) ([]stage, usage, error) {
 	argv := append([]string{p.inferprobe, "run", "--url", url, "--tokenizer", "builtin:demo", "--output", "json"}, flags...)
 	out, u, err := run(ctx, argv...)
@@ -118,7 +119,7 @@ func hey(ctx context.Context, p programs, url, body string, d time.Duration) (fi
 		return figure{}, fmt.Errorf("hey printed no rate:\n%s", out)
 	}
 	rate, err := strconv.ParseFloat(string(m[1]), 64)
-	return figure{rate, u.cpu.Seconds() / (rate * d.Seconds()) * 1000, u.rss}, err
+	return figure{rate, microseconds(u.cpu) / (rate * d.Seconds()), u.rss}, err
 }
 
 // requestBody writes a body of about what a 512-token prompt takes, and returns its file.

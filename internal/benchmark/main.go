@@ -1,5 +1,5 @@
-// Command benchmark measures what inferprobe itself costs, each figure beside hey and beside a bare net/http loop that
-// reads the same bytes, in the same run, against the simulator on the same machine. `make bench` runs it.
+// Command benchmark measures what inferprobe itself costs, beside hey and beside a bare net/http loop that reads the same
+// bytes where these can do the same, in the same run, against the simulator on the same machine. `make bench` runs it.
 //
 // Every program is a process of its own. Each comparison is repeated in turns and medians are printed, since machines
 // that others share vary from minute to minute.
@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"slices"
 	"time"
 )
 
@@ -51,7 +50,7 @@ func bench(ctx context.Context, p programs, runs int) error {
 	}
 	fmt.Printf("%d CPUs, %s, %s, medians of %d runs; clients and simulator share the machine\n\n",
 		runtime.NumCPU(), runtime.Version(), time.Now().Format(time.DateOnly), runs)
-	for _, step := range []func(context.Context, programs, int) error{ceiling, events, lateness, streams, start} {
+	for _, step := range []func(context.Context, programs, int) error{ceiling, events, lateness, streams, idle, start} {
 		if err := step(ctx, p, runs); err != nil {
 			return err
 		}
@@ -63,11 +62,12 @@ func bench(ctx context.Context, p programs, runs int) error {
 // figure is what one run of a client gave.
 type figure struct {
 	perSecond float64 // requests, or events
-	cpu       float64 // seconds of CPU for 1,000 of them
+	cpu       float64 // microseconds of CPU for one of them
 	rss       float64 // MB, at most
 }
 
 // compare runs the clients in turns and prints their medians, with the ratios of the last one's to those of the others.
+// The unit is what they are to do many of.
 func compare(unit string, runs int, names []string, clients []func() (figure, error)) error {
 	all := make([][]figure, len(clients))
 	for range runs {
@@ -79,32 +79,24 @@ func compare(unit string, runs int, names []string, clients []func() (figure, er
 			all[i] = append(all[i], f)
 		}
 	}
-	fmt.Printf("  %-28s %14s %26s %10s\n", "", unit+"/s", "CPU s per 1,000 "+unit, "RSS MB")
+	fmt.Printf("  %-28s %14s %20s %10s\n", "", unit+"s/s", "CPU µs per "+unit, "RSS MB")
 	last := median(all[len(all)-1])
 	for i, name := range names {
 		f := median(all[i])
-		fmt.Printf("  %-28s %14.0f %26.4f %10.0f\n", name, f.perSecond, f.cpu, f.rss)
+		fmt.Printf("  %-28s %14.0f %#20.4g %10.0f\n", name, f.perSecond, f.cpu, f.rss)
 	}
 	for i, name := range names[:len(names)-1] {
 		f := median(all[i])
-		fmt.Printf("  %-28s %14.2f %26.2f %10.2f\n", names[len(names)-1]+" : "+name, last.perSecond/f.perSecond,
+		fmt.Printf("  %-28s %14.2f %20.3f %10.2f\n", names[len(names)-1]+" : "+name, last.perSecond/f.perSecond,
 			last.cpu/f.cpu, last.rss/f.rss)
 	}
 	return nil
 }
 
 func median(figures []figure) figure {
-	by := func(get func(figure) float64) float64 {
-		values := make([]float64, len(figures))
-		for i, f := range figures {
-			values[i] = get(f)
-		}
-		slices.Sort(values)
-		return values[len(values)/2]
-	}
 	return figure{
-		perSecond: by(func(f figure) float64 { return f.perSecond }),
-		cpu:       by(func(f figure) float64 { return f.cpu }),
-		rss:       by(func(f figure) float64 { return f.rss }),
+		perSecond: middleOf(figures, func(f figure) float64 { return f.perSecond }),
+		cpu:       middleOf(figures, func(f figure) float64 { return f.cpu }),
+		rss:       middleOf(figures, func(f figure) float64 { return f.rss }),
 	}
 }
