@@ -71,7 +71,7 @@ func TestAccuracyKeepsItsPromise(t *testing.T) {
 			}
 		}, true, 13, []string{
 			"The highest rate with all errors under 1 ms and 5 % was 400 req/s.\nOf 13 stages the sweep called 13 valid, none of them",
-			"\n| 20 req/s, 4 tokens an event | valid | 0.00 | 0.000 | +0.00, +0.00, +0.00, +0.00 | +0.00, +0.00, +0.00, +0.00 |",
+			"\n| 20 req/s, 4 tokens an event | valid | 0.00 | 0.000 | 0.00, 0.00, 0.00, 0.00 | 0.00, 0.00, 0.00, 0.00 |",
 		}},
 		{"a stage that calls itself valid", func(o *Outcome) {
 			if o.Scenario.Freeze > 0 || o.Scenario.Rate >= 500 {

@@ -96,5 +96,10 @@ func (c *Comparison) quantiles() []quantile {
 	}
 }
 
-// signed formats seconds as milliseconds with a sign.
-func signed(seconds float64) string { return fmt.Sprintf("%+.2f", 1000*seconds) }
+// signed formats seconds as milliseconds with a sign, which a zero does not have.
+func signed(seconds float64) string {
+	if math.Abs(1000*seconds) < 0.005 {
+		return "0.00"
+	}
+	return fmt.Sprintf("%+.2f", 1000*seconds)
+}
