@@ -103,7 +103,7 @@ bench: build $(TOOLS)/hey ## Measure inferprobe's own cost against hey and a bar
 	go test -run '^$$' -bench 'Body|Stream' -benchmem -tags $(TAGS) ./internal/prompt ./internal/openai
 
 .PHONY: accuracy
-accuracy: build ## Compare what a sweep reports with what the simulator did, in every scenario (3 minutes; on a quiet machine).
+accuracy: build ## Compare what a sweep reports with what the simulator did, in every scenario (4 minutes; on a quiet machine).
 	uptime
 	bin/inferprobe selfcheck --full
 

@@ -41,7 +41,7 @@ func accuracyScenarios(cores int) []Scenario {
 
 // Accuracy runs every scenario, then rates that rise until one is not to be trusted any more, and writes to w what it
 // finds. It reports whether the sweep's verdict kept its promise: no stage that it calls valid has a p50, p95 or p99 that is
-// off by more than TrustedShare. It takes some three minutes.
+// off by more than TrustedShare. It takes some four minutes.
 func (h *Host) Accuracy(ctx context.Context, cores int, w io.Writer) (kept bool, err error) {
 	return accurate(ctx, cores, w, h.Run)
 }
