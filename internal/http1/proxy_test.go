@@ -18,6 +18,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/http/httpproxy"
+
+	"github.com/inferprobe/inferprobe/internal/wiretime/wiretimetest"
 )
 
 // forwarder is a proxy all of whose ways lead to one server.
@@ -168,6 +170,7 @@ func throughProxy(t *testing.T, origin, proxy string, login bool, forServer, for
 // TestClientCertificate: the origin is shown our certificate, and expected by the name that is configured. A proxy on the
 // way is neither.
 func TestClientCertificate(t *testing.T) {
+	wiretimetest.Stamps(t) // from here on, if at all
 	forServer, forClient := certificate(t, "127.0.0.1", "origin.example")
 	ours, _ := certificate(t, "client")
 	forClient.Certificates, forClient.ServerName = ours.Certificates, "origin.example"
