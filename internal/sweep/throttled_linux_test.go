@@ -72,19 +72,8 @@ func runThrottled(t *testing.T, dir string) {
 	if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0); err != nil {
 		t.Fatal(err)
 	}
-	done, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for {
-			select {
-			case <-done:
-				return
-			default:
-			}
-		}
-	}()
+	stop := keepBusy(1)
 	c.runStages(t.Context())
-	close(done)
-	<-stopped
+	stop()
 	checkVisible(t, c.Cycle, probe.FindingCPUThrottled, true)
 }

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -270,9 +271,19 @@ func TestReceiveLagIsFound(t *testing.T) {
 	target.Workload.OutputTokens.Mean = 32
 	c := prepared(t, target)
 	before := runtime.GOMAXPROCS(1)
+	stop := keepBusy(3)
+	c.runStages(t.Context())
+	stop()
+	runtime.GOMAXPROCS(before)
+	checkVisible(t, c.Cycle, probe.FindingReceiveLag, true)
+}
+
+// keepBusy has so many goroutines ask for a processor without a pause, until stop is called.
+func keepBusy(goroutines int) (stop func()) {
 	done := make(chan struct{})
-	for range 3 {
-		go func() {
+	var busy sync.WaitGroup
+	for range goroutines {
+		busy.Go(func() {
 			for {
 				select {
 				case <-done:
@@ -280,12 +291,12 @@ func TestReceiveLagIsFound(t *testing.T) {
 				default:
 				}
 			}
-		}()
+		})
 	}
-	c.runStages(t.Context())
-	close(done)
-	runtime.GOMAXPROCS(before)
-	checkVisible(t, c.Cycle, probe.FindingReceiveLag, true)
+	return func() {
+		close(done)
+		busy.Wait()
+	}
 }
 
 // TestFindingsAreDocumented: docs/validity.md has a row for each finding, and none besides.
