@@ -80,11 +80,9 @@ type stage struct {
 	Rate          float64   `json:"requests_per_second"`
 	Tokens        float64   `json:"output_tokens_per_second"`
 	Duration      float64   `json:"duration_seconds"`
-	Target        *float64  `json:"target_requests_per_second"`
 	Requests      struct{ Completed, Failed, Incomplete int }
 	ScheduleDelay quantiles `json:"schedule_delay_seconds"`
 	ReceiveLag    quantiles `json:"receive_lag_seconds"`
-	Invalid       []string  `json:"invalid_reasons"`
 }
 
 type quantiles struct{ P50, P99, Max *float64 }
